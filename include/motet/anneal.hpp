@@ -1,0 +1,103 @@
+// The driver: noise levels from high to low, MCMC at each, reverse steps between. Knows no kernel.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "motet/kernel.hpp"
+
+namespace motet {
+
+/// Where the MCMC steps go relative to the reverse process (method.md 2).
+enum class Placement {
+  none,            ///< reverse process only
+  pure,            ///< MCMC only, no reverse steps: what the reference code and Table 1 do
+  after_reverse,   ///< reverse step into a level, then MCMC there: [S23]'s text. No MCMC at the
+                   ///< first level
+  before_reverse,  ///< MCMC at a level (the first included), then the reverse step out of it
+};
+/// The reverse step from level a to level b ([S23] eq. 2-3), with beta = 1 - alpha_bar_a /
+/// alpha_bar_b.
+enum class ReverseStep {
+  ancestral_beta_tilde,  ///< variance beta (1 - alpha_bar_b) / (1 - alpha_bar_a)
+  ancestral_beta,        ///< variance beta
+  ddim,                  ///< deterministic (Song et al. 2021, eta = 0)
+};
+/// The map from the last level to the data, x_0 = (x + g s) / sqrt(alpha_bar) (method.md 5.5).
+enum class LastMap {
+  none,       ///< samples of the last level's law, as the reference code's MCMC rows
+  rescale,    ///< g = 0: keeps the last level's noise
+  tweedie,    ///< g = sigma^2: the reverse process's own last step; too sharp after exact MCMC
+  curvature,  ///< g = (1 - sqrt(1 - sigma^2 k)) / k, k = mean |s|^2 / d: exact for Gaussian modes
+};
+std::string to_string(Placement value);
+std::string to_string(ReverseStep value);
+std::string to_string(LastMap value);
+Placement placement_from(const std::string& name);
+ReverseStep reverse_step_from(const std::string& name);
+LastMap last_map_from(const std::string& name);
+
+/// One noise level of a plan and the work done there.
+struct LevelPlan {
+  NoiseLevel level;
+  int64_t num_steps = 0;   ///< MCMC steps at this level
+  double step_size = 0.0;  ///< > 0 where num_steps > 0
+};
+
+struct AnnealConfig {
+  std::vector<LevelPlan> levels;  ///< falling index, at least one
+  Placement placement = Placement::pure;
+  ReverseStep reverse_step = ReverseStep::ancestral_beta_tilde;
+  LastMap last_map = LastMap::none;
+};
+
+/// Rules that fill LevelPlan::step_size.
+double power_step_size(double factor, double power,
+                       const NoiseLevel& level);  ///< factor * beta^power
+
+/// What happened at one level, summed over its steps and over the chains seen so far.
+struct LevelStats {
+  int64_t index = 0;
+  double step_size = 0.0;
+  int64_t num_steps = 0;
+  int64_t num_proposals = 0;  ///< steps times chains
+  int64_t num_accepted = 0;
+  int64_t num_invalid = 0;
+  int64_t evaluations = 0;    ///< per chain
+  double acceptance() const;  ///< num_accepted / num_proposals; NaN without proposals
+};
+
+/// Everything needed to go on: position, chains, statistics. Saved as a checkpoint, restored to the
+/// same bits.
+struct AnnealState {
+  int64_t level_position = 0;  ///< index into AnnealConfig::levels
+  int64_t step = 0;            ///< MCMC steps done at that level
+  ChainState chains;
+  std::vector<LevelStats> levels;
+  double network_seconds = 0.0;
+  double mean_square_score = 0.0;
+};
+
+struct SampleResult {
+  Tensor x;                        ///< (B, *event)
+  std::vector<LevelStats> levels;  ///< in the plan's order
+  int64_t evaluations_per_chain = 0;
+  double network_seconds = 0.0;
+};
+
+/// Called after each MCMC step and each level with the state so far; return false to stop (anneal
+/// then throws Interrupted). It must not write into the state's tensors.
+using Observer = std::function<bool(const AnnealState& state)>;
+
+/// Anneals the chains x_init (B, *event) through config.levels. `resume` continues a saved state
+/// (x_init is then ignored) to the same bits as an uninterrupted call. Cost per level: 1 evaluation
+/// on entry (the reverse step out is then free) + the kernel's. kernel may be null when placement
+/// is none. Throws ConfigError for a bad plan, ShapeError for x_init, NumericalError when all
+/// chains are invalid at a level.
+SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
+                    const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
+                    const Observer& observer = {}, const AnnealState* resume = nullptr);
+
+}  // namespace motet

@@ -1,0 +1,24 @@
+// Compositions of models: themselves models.
+#pragma once
+
+#include <vector>
+
+#include "motet/model.hpp"
+
+namespace motet {
+
+/// One factor p^exponent of a product. Any real exponent but NaN or infinity; 0 drops the factor
+/// unevaluated.
+struct Term {
+  ModelPtr model;
+  double exponent = 1.0;
+};
+
+/// p(x) proportional to prod_i p_i(x)^{a_i} at every level: scores add with weights a_i ([S23] eq.
+/// 10, 11, 15). Exact and score-only factors mix: known log densities add into log_density, the
+/// rest into remainder. Cost of one evaluation: one of each factor with exponent != 0. Throws
+/// ConfigError for an empty product or a bad exponent, ShapeError when event shapes differ,
+/// ConfigError when schedules differ.
+ModelPtr product(std::vector<Term> terms);
+
+}  // namespace motet

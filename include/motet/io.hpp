@@ -1,0 +1,77 @@
+// Files: safetensors, npy, weights, atomic writes. Everything read here may come from a stranger:
+// parsed strictly, with limits; every flaw is a DataError that names the file and what is wrong
+// with it. Nothing is ever unpickled.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "motet/model.hpp"
+
+namespace motet {
+
+/// Contents of a safetensors file: named tensors and the string metadata of its header.
+struct TensorFile {
+  std::map<std::string, Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+};
+
+/// Reads a safetensors file through a memory map (tensors keep the map alive; they are never
+/// written to).
+TensorFile read_safetensors(const std::string& path);
+/// The same from bytes in memory (`name` is for messages); tensors are copies. For fuzzing and
+/// tests.
+TensorFile parse_safetensors(std::string_view bytes, const std::string& name);
+/// Writes atomically; tensors sorted by name, contiguous, on the CPU; the bytes depend only on the
+/// contents.
+void write_safetensors(const std::string& path, const TensorFile& file);
+
+/// Reads a .npy file (versions 1-3; float32, float64, C order, 1 to 8 dimensions, little endian).
+Tensor read_npy(const std::string& path);
+Tensor parse_npy(std::string_view bytes, const std::string& name);
+/// Writes float32 or float64, C order, atomically.
+void write_npy(const std::string& path, const Tensor& array);
+
+/// A .npy file of float32 rows (num_rows, *event) that is filled in tiles in bounded memory, then
+/// renamed into place.
+class NpyRowWriter {
+ public:
+  /// Opens `path`.partial; with `resume` an existing partial file of the right size is kept.
+  NpyRowWriter(std::string path, int64_t num_rows, std::vector<int64_t> event_shape,
+               bool resume = false);
+  ~NpyRowWriter();
+  NpyRowWriter(const NpyRowWriter&) = delete;
+  NpyRowWriter& operator=(const NpyRowWriter&) = delete;
+  /// Rows first_row .. first_row + B - 1.
+  void write(int64_t first_row, const Tensor& rows);
+  /// Flushes to disk what was written so far (before a checkpoint that counts on it).
+  void flush();
+  /// Flushes and renames into place.
+  void finish();
+
+ private:
+  std::string path_;
+  int64_t num_rows_;
+  std::vector<int64_t> event_shape_;
+  int64_t header_size_ = 0;
+  int file_ = -1;
+};
+
+/// Weights with config, schedule and provenance in the safetensors metadata ("motet.format",
+/// "motet.config", ...). Throws DataError naming the key, the shape found and the shape expected.
+Weights load_weights(const std::string& path);
+void save_weights(const std::string& path, const Weights& weights);
+
+/// Writes `bytes` to a temporary name beside `path`, syncs, renames. DataError when the folder is
+/// not writable.
+void write_file_atomic(const std::string& path, std::string_view bytes);
+/// Whole file, at most `max_bytes`. DataError when missing or larger.
+std::string read_file(const std::string& path, int64_t max_bytes = int64_t{1} << 30);
+
+}  // namespace motet

@@ -1,0 +1,120 @@
+// Markov kernels at a fixed noise level, and the only accept/reject step in the code.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "motet/ratio.hpp"
+#include "motet/rng.hpp"
+
+namespace motet {
+
+/// All that a chain carries from step to step at one level. Row i is one chain.
+struct ChainState {
+  Tensor x;         ///< (B, *event)
+  Eval eval;        ///< of the target at x; paid once, carried
+  Tensor momentum;  ///< (B, *event); undefined before the first HMC step, or for Langevin kernels
+};
+
+/// What one step did; only looked at, never carried.
+struct StepInfo {
+  Tensor accepted;     ///< (B) bool; all true for unadjusted kernels
+  Tensor log_accept;   ///< (B) float64; 0 for unadjusted kernels
+  Tensor num_invalid;  ///< int64 scalar on the device: proposals whose log_accept or state was not
+                       ///< finite
+};
+
+struct Step {
+  ChainState state;
+  StepInfo info;
+};
+
+/// Accepts each chain's proposal with probability min(1, exp(log_accept)), one decision a chain
+/// (selection by torch::where, so a NaN proposal leaves no trace). log_accept NaN, or a proposal
+/// with a non-finite coordinate, counts as -inf and as invalid. On rejection the momentum of `now`
+/// is flipped, v -> -v (Horowitz 1991), unless flip_momentum is false. `now.momentum` must be the
+/// refreshed momentum the trajectory started from.
+Step metropolis(const ChainState& now, const ChainState& proposed, const Tensor& log_accept,
+                Rng& rng, bool flip_momentum = true);
+
+/// A Markov kernel: immutable, parameters only.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  /// One step of every chain. `step_size` > 0 (unit of x for HMC; of x^2 for Langevin). Writes into
+  /// none of its arguments.
+  virtual Step step(const Target& target, const ChainState& now, double step_size,
+                    Rng& rng) const = 0;
+  /// True when a Metropolis test corrects the step.
+  virtual bool is_adjusted() const = 0;
+  virtual std::string describe() const = 0;
+};
+using KernelPtr = std::shared_ptr<const Kernel>;
+
+/// y = x + h s(x) + sqrt(2h) n ([S23] eq. 6 with h = delta^2/2). Biased at order h. 1 evaluation.
+class Ula : public Kernel {
+ public:
+  Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
+  bool is_adjusted() const override { return false; }
+  std::string describe() const override;
+};
+
+/// Ula's proposal with a Metropolis test ([S23] eq. 7, 14; Roberts and Tweedie 1996). Exact when
+/// the log ratio is. 1 evaluation + the estimator's.
+class Mala : public Kernel {
+ public:
+  explicit Mala(LogRatioPtr ratio);
+  Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
+  bool is_adjusted() const override { return true; }
+  std::string describe() const override;
+
+ private:
+  LogRatioPtr ratio_;
+};
+
+/// Settings of the two Hamiltonian kernels; checked by their constructors (ConfigError).
+struct HmcConfig {
+  int64_t num_leapfrog = 3;  ///< >= 1
+  double damping =
+      0.5;  ///< gamma in [0, 1]: v' = gamma v + sqrt(1 - gamma^2) n sqrt(M); 0 draws afresh
+  std::vector<double> mass =
+      {};  ///< diagonal of M, one entry for each coordinate of the event, > 0; empty: unit
+};
+
+/// Partial momentum refresh and num_leapfrog leapfrog steps without a test. num_leapfrog
+/// evaluations.
+class Uhmc : public Kernel {
+ public:
+  explicit Uhmc(HmcConfig config);
+  Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
+  bool is_adjusted() const override { return false; }
+  std::string describe() const override;
+
+ private:
+  HmcConfig config_;
+};
+
+/// What becomes of the momentum when a trajectory is rejected.
+enum class OnRejection {
+  flip,               ///< v -> -v: leaves the target invariant (Horowitz 1991)
+  keep_as_published,  ///< the reference code's: NOT invariant; only to reproduce the published
+                      ///< table ("hmc-unflipped")
+};
+
+/// Uhmc's trajectory with a Metropolis test on log ratio - change of kinetic energy. Exact when the
+/// log ratio is and the momentum flips. num_leapfrog evaluations + the estimator's.
+class Hmc : public Kernel {
+ public:
+  Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection = OnRejection::flip);
+  Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
+  bool is_adjusted() const override { return true; }
+  std::string describe() const override;
+
+ private:
+  HmcConfig config_;
+  LogRatioPtr ratio_;
+  OnRejection on_rejection_;
+};
+
+}  // namespace motet

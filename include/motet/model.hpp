@@ -1,0 +1,136 @@
+// What can be sampled: networks, analytic densities, user callables and compositions, all one type.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "motet/rng.hpp"
+#include "motet/schedule.hpp"
+
+namespace motet {
+
+/// What one pass of a model tells about a point x. Law: score == grad(log_density) + remainder.
+struct Eval {
+  Tensor score;        ///< (B, *event), dtype of x
+  Tensor log_density;  ///< (B), float64: the part of log p known in closed form (up to a constant);
+                       ///< undefined if none
+  Tensor remainder;    ///< (B, *event): the score not explained by log_density; undefined if none
+                       ///< (exact models)
+};
+
+/// A family of laws over noise levels. Implementations are immutable and safe to call from one
+/// thread at a time.
+class Model {
+ public:
+  virtual ~Model() = default;
+  /// Score and what is known of the log density at x (B, *event) and `level`. Does not write into
+  /// x, keeps no graph.
+  virtual Eval evaluate(const Tensor& x, const NoiseLevel& level) const = 0;
+  /// True when log_density explains the whole score: never a remainder.
+  virtual bool is_exact() const = 0;
+  /// Shape of one sample, without the batch dimension.
+  virtual std::vector<int64_t> event_shape() const = 0;
+  /// "product(ring, bar^0.5)"; lands in every report.
+  virtual std::string describe() const = 0;
+  /// The schedule that the model was trained for; empty when any schedule will do (analytic
+  /// models).
+  virtual std::optional<NoiseSchedule> schedule() const { return std::nullopt; }
+};
+using ModelPtr = std::shared_ptr<const Model>;
+
+/// A law whose data (level-free) samples can be drawn exactly.
+class AnalyticModel : public Model {
+ public:
+  bool is_exact() const override { return true; }
+  /// num_samples exact draws from the data law (B, d), float64 on the CPU, one chain a row.
+  virtual Tensor sample_data(int64_t num_samples, Rng& rng) const = 0;
+  /// Exact draws from the law at `level`: sqrt(alpha_bar) x_0 + sigma n. (B, d), float64.
+  Tensor sample_level(int64_t num_samples, const NoiseLevel& level, Rng& rng) const;
+  /// Log density of the data law itself, (B) float64; -inf outside a bounded support.
+  virtual Tensor log_density_data(const Tensor& x) const = 0;
+};
+using AnalyticPtr = std::shared_ptr<const AnalyticModel>;
+
+/// Mixture of Gaussians with diagonal covariances, and its exact diffusion to every level.
+/// weights (K), means (K, d), standard deviations (K, d) or (K, 1); any float dtype. Throws
+/// ShapeError, ConfigError.
+AnalyticPtr gaussian_mixture(const Tensor& weights, const Tensor& means, const Tensor& sds,
+                             std::string name);
+/// Uniform law on the box low < x < high, (d) each, and its exact diffusion (differences of normal
+/// cdfs).
+AnalyticPtr uniform_box(const Tensor& low, const Tensor& high, std::string name);
+/// The benchmark's ring: num_modes Gaussians of sd on a circle of `radius` (method.md 3).
+AnalyticPtr ring(int64_t num_modes = 8, double radius = 0.5, double sd = 0.03);
+/// The benchmark's bar: uniform on |x| < half_width, |y| < half_height (method.md 3).
+AnalyticPtr bar(double half_width = 0.2, double half_height = 1.0);
+
+/// A user's function as a model. `is_exact` promises that the Eval never has a remainder; the
+/// shapes of what it returns are checked at every call (ShapeError names the model and both
+/// shapes).
+using EvaluateFunction = std::function<Eval(const Tensor& x, const NoiseLevel& level)>;
+ModelPtr from_callable(EvaluateFunction function, std::vector<int64_t> event_shape, bool is_exact,
+                       std::string name);
+
+/// How a network's output f(x, t) becomes a score s and a log density (method.md 1; [S23] eq. 9 and
+/// 16).
+enum class Parameterisation {
+  score,            ///< f predicts eps: s = -f / sigma
+  energy_norm,      ///< E = ||f||^2, eps = grad E, log p = -E / sigma
+  energy_residual,  ///< E = ||f - x||^2, as the reference code has it
+};
+std::string to_string(Parameterisation parameterisation);
+/// Throws ConfigError naming the allowed words.
+Parameterisation parameterisation_from(const std::string& name);
+
+/// Shape of the paper's residual MLP (method.md 3).
+struct NetworkConfig {
+  int64_t event_dim = 2;
+  int64_t width = 128;
+  int64_t num_blocks = 4;
+  int64_t widen = 2;           ///< hidden width of a block is widen * width
+  int64_t embedding_dim = 32;  ///< learned embedding of the level
+  int64_t num_levels = 100;
+  Parameterisation parameterisation = Parameterisation::score;
+  bool operator==(const NetworkConfig&) const = default;
+};
+
+/// A network's numbers with all that is needed to use them: what a weights file holds.
+struct Weights {
+  NetworkConfig config;
+  NoiseSchedule schedule = NoiseSchedule::cosine(100);
+  std::map<std::string, Tensor>
+      tensors;  ///< float32; names and shapes as in expected_tensors(config)
+  std::map<std::string, std::string>
+      provenance;  ///< data, training command, seed, commit, recipe, ...
+};
+
+/// Name and shape of every tensor of the architecture. Names: "input.weight",
+/// "blocks.0.norm.weight", "blocks.0.hidden.weight", "blocks.0.level.weight",
+/// "blocks.0.middle.weight", "blocks.0.output.weight", "output.weight", "embedding.weight" and the
+/// biases; Linear weights are (out, in) as in torch.
+std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig& config);
+
+/// Arithmetic of a network pass. All three agree to the rounding of their dtype.
+enum class Compute {
+  reference,  ///< plain eager torch, float32; the definition
+  float32,    ///< prepacked, fused, tiled
+  bfloat16,   ///< as float32 with bfloat16 matrix products; float32 residual stream, norms and
+              ///< output
+};
+std::string to_string(Compute compute);
+Compute compute_from(const std::string& name);
+
+/// A trained network as a model. Score networks have only a remainder; energy networks are exact
+/// (one evaluation gives energy and gradient). Bits of a row do not depend on the batch. Throws
+/// DataError for wrong tensors.
+ModelPtr network_model(Weights weights, std::string name, Compute compute = Compute::float32,
+                       const std::string& device = "cpu");
+
+}  // namespace motet
