@@ -1,0 +1,127 @@
+// h_0 = W_in x + b_in; for every block
+//   h <- h + W_o SiLU(W_m SiLU(W_h SiLU(LayerNorm(h)) + b_h + W_l e_t + b_l) + b_m) + b_o,
+// f(x, t) = W_out h + b_out, with e_t the learned embedding of level t (method.md 3).
+#include "nets/residual_mlp.hpp"
+
+#include <torch/types.h>
+
+#include <array>
+#include <sstream>
+#include <utility>
+
+#include "motet/error.hpp"
+
+namespace motet {
+namespace {
+
+using ShapeMap = std::map<std::string, std::vector<int64_t>>;
+
+void add_linear(ShapeMap& shapes, const std::string& name, int64_t num_in, int64_t num_out) {
+  shapes[name + ".weight"] = {num_out, num_in};
+  shapes[name + ".bias"] = {num_out};
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::ostringstream text;
+  text << "(";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text << (i == 0 ? "" : ", ") << shape[i];
+  }
+  text << ")";
+  return text.str();
+}
+
+void check_tensor(const std::string& where, const std::string& name, const at::Tensor& tensor,
+                  at::IntArrayRef expected, bool any_float) {
+  if (!tensor.defined() || tensor.sizes() != expected) {
+    throw DataError(where + ": tensor \"" + name + "\" has shape " +
+                    (tensor.defined() ? shape_text(tensor.sizes()) : "(none)") + ", expected " +
+                    shape_text(expected) + " for this architecture");
+  }
+  if (tensor.scalar_type() != at::kFloat && !(any_float && tensor.is_floating_point())) {
+    throw DataError(where + ": tensor \"" + name + "\" has dtype " +
+                    std::string(c10::toString(tensor.scalar_type())) + ", expected Float");
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig& config) {
+  detail::check_network_config(config);
+  const int64_t inner = config.widen * config.width;
+  ShapeMap shapes;
+  shapes["embedding.weight"] = {config.num_levels, config.embedding_dim};
+  add_linear(shapes, "input", config.event_dim, config.width);
+  for (int64_t i = 0; i < config.num_blocks; ++i) {
+    const std::string block = "blocks." + std::to_string(i);
+    shapes[block + ".norm.weight"] = {config.width};
+    shapes[block + ".norm.bias"] = {config.width};
+    add_linear(shapes, block + ".hidden", config.width, inner);
+    add_linear(shapes, block + ".level", config.embedding_dim, inner);
+    add_linear(shapes, block + ".middle", inner, inner);
+    add_linear(shapes, block + ".output", inner, config.width);
+  }
+  add_linear(shapes, "output", config.width, config.event_dim);
+  return shapes;
+}
+
+namespace detail {
+
+void check_network_config(const NetworkConfig& config) {
+  const std::array<std::pair<const char*, int64_t>, 6> sizes = {{
+      {"event_dim", config.event_dim},
+      {"width", config.width},
+      {"num_blocks", config.num_blocks},
+      {"widen", config.widen},
+      {"embedding_dim", config.embedding_dim},
+      {"num_levels", config.num_levels},
+  }};
+  for (const auto& [name, size] : sizes) {
+    if (size < 1) {
+      throw ConfigError(std::string("network: ") + name + " = " + std::to_string(size) +
+                        ", must be >= 1");
+    }
+  }
+}
+
+void check_tensors(const NetworkConfig& config, const TensorMap& tensors, const std::string& where,
+                   bool any_float) {
+  const ShapeMap expected = expected_tensors(config);
+  for (const auto& [name, shape] : expected) {
+    const auto found = tensors.find(name);
+    if (found == tensors.end()) {
+      throw DataError(where + ": tensor \"" + name + "\" is missing, expected shape " +
+                      shape_text(shape));
+    }
+    check_tensor(where, name, found->second, shape, any_float);
+  }
+  for (const auto& [name, tensor] : tensors) {
+    if (!expected.contains(name)) {
+      throw DataError(where + ": tensor \"" + name + "\" of shape " +
+                      (tensor.defined() ? shape_text(tensor.sizes()) : "(none)") +
+                      " is not part of this architecture");
+    }
+  }
+}
+
+at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,
+                             const at::Tensor& x, const at::Tensor& level_index) {
+  const auto linear = [&](const std::string& name, const at::Tensor& input) {
+    return at::linear(input, tensors.at(name + ".weight"), tensors.at(name + ".bias"));
+  };
+  const at::Tensor embedded = at::embedding(tensors.at("embedding.weight"), level_index);
+  at::Tensor h = linear("input", x);
+  for (int64_t i = 0; i < config.num_blocks; ++i) {
+    const std::string block = "blocks." + std::to_string(i);
+    const at::Tensor normed = at::layer_norm(h, {config.width}, tensors.at(block + ".norm.weight"),
+                                             tensors.at(block + ".norm.bias"), kLayerNormEpsilon);
+    const at::Tensor hidden =
+        at::silu(linear(block + ".hidden", at::silu(normed)) + linear(block + ".level", embedded));
+    const at::Tensor middle = at::silu(linear(block + ".middle", hidden));
+    h = h + linear(block + ".output", middle);
+  }
+  return linear("output", h);
+}
+
+}  // namespace detail
+}  // namespace motet

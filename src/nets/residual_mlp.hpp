@@ -1,0 +1,33 @@
+// The paper's residual MLP f(x, t): its tensors and its plain definition (method.md 3).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <string>
+
+#include "motet/model.hpp"
+
+namespace motet::detail {
+
+using TensorMap = std::map<std::string, at::Tensor>;
+
+/// Added to the variance in every LayerNorm, as in haiku.
+inline constexpr double kLayerNormEpsilon = 1e-5;
+
+/// Throws ConfigError when a size of `config` is below 1.
+void check_network_config(const NetworkConfig& config);
+
+/// Throws DataError when `tensors` are not exactly those of expected_tensors(config): names key,
+/// shape or dtype found and expected. `where` opens the message. `any_float` also lets float64
+/// through (tests, double-precision references).
+void check_tensors(const NetworkConfig& config, const TensorMap& tensors, const std::string& where,
+                   bool any_float = false);
+
+/// f(x, t), (B, d), from plain torch operations: the definition every faster path must agree with.
+/// Differentiable, twice, in x and in `tensors`. x (B, d) has the dtype and device of `tensors`;
+/// level_index is int64, (B) or 0-d for one level for all rows, on the same device.
+at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,
+                             const at::Tensor& x, const at::Tensor& level_index);
+
+}  // namespace motet::detail
