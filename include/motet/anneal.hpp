@@ -30,7 +30,9 @@ enum class LastMap {
   none,       ///< samples of the last level's law, as the reference code's MCMC rows
   rescale,    ///< g = 0: keeps the last level's noise
   tweedie,    ///< g = sigma^2: the reverse process's own last step; too sharp after exact MCMC
-  curvature,  ///< g = (1 - sqrt(1 - sigma^2 k)) / k, k = mean |s|^2 / d: exact for Gaussian modes
+  curvature,  ///< g = (1 - sqrt(1 - sigma^2 k)) / k with each chain's own curvature k of -log p
+              ///< along its score (one more evaluation), sigma^2 k kept in [0, 1]: exact for
+              ///< isotropic Gaussian modes
 };
 std::string to_string(Placement value);
 std::string to_string(ReverseStep value);
@@ -76,8 +78,9 @@ struct AnnealState {
   int64_t step = 0;            ///< MCMC steps done at that level
   ChainState chains;
   std::vector<LevelStats> levels;
+  Tensor num_accepted;  ///< int64 scalar: so far at the current level (kept on the device)
+  Tensor num_invalid;   ///< int64 scalar: so far at the current level
   double network_seconds = 0.0;
-  double mean_square_score = 0.0;
 };
 
 struct SampleResult {

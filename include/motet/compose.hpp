@@ -21,4 +21,8 @@ struct Term {
 /// ConfigError when schedules differ.
 ModelPtr product(std::vector<Term> terms);
 
+/// Name of the first factor (descending into products) whose score at x has an entry that is not
+/// finite; "" when there is none. One evaluation; for error messages.
+std::string first_invalid_term(const Model& model, const Tensor& x, const NoiseLevel& level);
+
 }  // namespace motet

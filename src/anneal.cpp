@@ -1,0 +1,370 @@
+// The annealing driver. Levels fall from high noise to low; at each the kernel takes its steps, and
+// between level a and the next level b the reverse process may take one ([S23] eq. 2-3), with alpha
+// = abar_a / abar_b, beta = 1 - alpha:
+//   ancestral  x_b ~ N((x + beta s) / sqrt(alpha), v),  v = beta or beta~ = beta (1 - abar_b) / (1
+//   - abar_a) ddim       x_b = sqrt(abar_b) x_0 + sigma_b eps,    x_0 = (x + sigma_a^2 s) /
+//   sqrt(abar_a),  eps = -sigma_a s
+// The score at x is known from the MCMC, so the reverse step is free. Random numbers are placed by
+// (level, step), so that a resumed run draws what an uninterrupted one would.
+#include "motet/anneal.hpp"
+
+#include <torch/types.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <span>
+#include <sstream>
+
+#include "motet/compose.hpp"
+#include "motet/error.hpp"
+
+namespace motet {
+namespace {
+
+constexpr std::array<std::string_view, 4> kPlacements{"none", "pure", "after_reverse",
+                                                      "before_reverse"};
+constexpr std::array<std::string_view, 3> kReverseSteps{"ancestral_beta_tilde", "ancestral_beta",
+                                                        "ddim"};
+constexpr std::array<std::string_view, 4> kLastMaps{"none", "rescale", "tweedie", "curvature"};
+
+template <typename Enum>
+Enum enum_from(const char* key, const std::string& name, std::span<const std::string_view> names) {
+  std::string allowed;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] == name) {
+      return static_cast<Enum>(i);
+    }
+    allowed += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + std::string(names[i]);
+  }
+  throw ConfigError(std::string("anneal: ") + key + " = \"" + name + "\", must be " + allowed);
+}
+
+[[noreturn]] void fail_level(size_t position, const LevelPlan& plan, const std::string& problem) {
+  throw ConfigError("anneal: level " + std::to_string(plan.level.index) + " (position " +
+                    std::to_string(position) + " of the plan): " + problem);
+}
+
+void check_plan(const AnnealConfig& config, const NoiseSchedule& schedule,
+                const KernelPtr& kernel) {
+  if (config.levels.empty()) {
+    throw ConfigError("anneal: levels is empty; give at least one noise level");
+  }
+  for (size_t i = 0; i < config.levels.size(); ++i) {
+    const LevelPlan& plan = config.levels[i];
+    if (schedule.level(plan.level.index).alpha_bar != plan.level.alpha_bar) {
+      fail_level(i, plan, "alpha_bar is not that of " + schedule.describe());
+    }
+    if (i > 0 && plan.level.index >= config.levels[i - 1].level.index) {
+      fail_level(i, plan,
+                 "levels must fall, but the one before it is " +
+                     std::to_string(config.levels[i - 1].level.index));
+    }
+    if (plan.num_steps < 0) {
+      fail_level(i, plan, "num_steps = " + std::to_string(plan.num_steps) + ", must be >= 0");
+    }
+    if (plan.num_steps == 0 || config.placement == Placement::none) {
+      continue;
+    }
+    if (!(plan.step_size > 0.0) || !std::isfinite(plan.step_size)) {
+      fail_level(i, plan,
+                 "step_size = " + std::to_string(plan.step_size) + ", must be > 0 and finite");
+    }
+    if (kernel == nullptr) {
+      fail_level(i, plan, "has MCMC steps, but no kernel is given; give one, or placement none");
+    }
+  }
+}
+
+void check_model(const ModelPtr& model, const NoiseSchedule& schedule) {
+  if (model == nullptr) {
+    throw ConfigError("anneal: no model given (null), must be a model");
+  }
+  const auto trained = model->schedule();
+  if (trained && !trained->same_levels(schedule)) {
+    throw ConfigError("anneal: \"" + model->describe() + "\" was trained for " +
+                      trained->describe() + ", but the run uses " + schedule.describe() +
+                      "; use the model's schedule");
+  }
+}
+
+void check_start(const Tensor& x, const Model& model) {
+  const auto event = model.event_shape();
+  if (!x.defined() || x.dim() != static_cast<int64_t>(event.size()) + 1 ||
+      x.sizes().slice(1) != at::IntArrayRef(event) || !x.is_floating_point()) {
+    std::ostringstream text;
+    text << "anneal: x_init must be a floating-point tensor (batch, event) with event shape "
+         << at::IntArrayRef(event) << " for \"" << model.describe() << "\"";
+    if (x.defined()) {
+      text << ", but is " << x.scalar_type() << " of shape " << x.sizes();
+    }
+    throw ShapeError(text.str());
+  }
+}
+
+Tensor reverse_mean(const Tensor& x, const Tensor& score, double weight, double scale) {
+  return x.add(score, weight).mul_(scale);
+}
+
+Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const NoiseLevel& to,
+                    ReverseStep kind, Rng& rng) {
+  const double alpha = from.alpha_bar / to.alpha_bar;
+  const double beta = 1.0 - alpha;
+  if (kind == ReverseStep::ddim) {
+    // sqrt(abar_b) x_0 + sigma_b eps, collected in x and s.
+    const double scale = 1.0 / std::sqrt(alpha);
+    const double weight = from.sigma() * (from.sigma() - to.sigma() / scale);
+    return reverse_mean(chains.x, chains.eval.score, weight, scale);
+  }
+  const double shrink = (1.0 - to.alpha_bar) / (1.0 - from.alpha_bar);
+  const double variance = kind == ReverseStep::ancestral_beta ? beta : beta * shrink;
+  return reverse_mean(chains.x, chains.eval.score, beta, 1.0 / std::sqrt(alpha))
+      .add_(rng.normal_like(chains.x), std::sqrt(variance));
+}
+
+// Each chain's weight g of the score. The curvature is the score's finite difference along itself,
+// a step of sigma / 20 long: small against every scale of the level (>= sigma), large against
+// float32 rounding. Not a mean over chains, which would tie a chain's bits to its batch.
+Tensor curvature_weight(const Target& target, const ChainState& chains) {
+  const Tensor& score = chains.eval.score;
+  const double variance = 1.0 - target.level().alpha_bar;
+  const double length = 0.05 * target.level().sigma();
+  std::vector<int64_t> row_shape(static_cast<size_t>(score.dim()), 1);
+  row_shape[0] = score.size(0);
+  const Tensor norm = score.flatten(1).norm(2, 1).clamp_min(1e-30).view(row_shape);
+  const Tensor direction = score / norm;
+  const Tensor moved = target.evaluate(chains.x.add(direction, length)).score;
+  const Tensor curvature =
+      ((score - moved) * direction).flatten(1).sum(1).div_(length).view(row_shape);
+  const Tensor scaled = (curvature * variance).clamp(1e-6, 1.0);  // sigma^2 k
+  return (1.0 - (1.0 - scaled).sqrt()).div_(scaled).mul_(variance);
+}
+
+Tensor last_map(const Target& target, const ChainState& chains, LastMap kind) {
+  const double scale = 1.0 / std::sqrt(target.level().alpha_bar);
+  switch (kind) {
+    case LastMap::none:
+      return chains.x;
+    case LastMap::rescale:
+      return chains.x * scale;
+    case LastMap::tweedie:
+      return reverse_mean(chains.x, chains.eval.score, 1.0 - target.level().alpha_bar, scale);
+    case LastMap::curvature:
+      return (chains.x + curvature_weight(target, chains) * chains.eval.score) * scale;
+  }
+  return chains.x;
+}
+
+// One call of anneal(): the loop's fixed inputs and its state.
+class Annealer {
+ public:
+  Annealer(const ModelPtr& model, const KernelPtr& kernel, const AnnealConfig& config,
+           const Rng& rng, const Observer& observer, AnnealState state)
+      : model_(model),
+        kernel_(kernel),
+        config_(config),
+        rng_(rng),
+        reverse_rng_(rng.split("reverse")),
+        observer_(observer),
+        state_(std::move(state)) {}
+
+  SampleResult run() {
+    while (state_.level_position < num_levels()) {
+      run_level();
+    }
+    SampleResult result{state_.chains.x, state_.levels, 0, state_.network_seconds};
+    for (const LevelStats& level : state_.levels) {
+      result.evaluations_per_chain += level.evaluations;
+    }
+    return result;
+  }
+
+ private:
+  int64_t num_levels() const { return static_cast<int64_t>(config_.levels.size()); }
+
+  int64_t num_steps_here() const {
+    const bool skips =
+        config_.placement == Placement::none ||
+        (config_.placement == Placement::after_reverse && state_.level_position == 0);
+    return skips ? 0 : config_.levels[position()].num_steps;
+  }
+
+  size_t position() const { return static_cast<size_t>(state_.level_position); }
+  LevelStats& stats() { return state_.levels[position()]; }
+
+  void run_level() {
+    const LevelPlan& plan = config_.levels[position()];
+    const Target target(model_, plan.level);
+    evaluations_booked_ = 0;
+    seconds_booked_ = 0.0;
+    const int64_t num_steps = num_steps_here();
+    while (state_.step < num_steps) {
+      ensure_evaluated(target);
+      Rng rng = rng_.at(plan.level.index, state_.step);
+      Step step = kernel_->step(target, state_.chains, plan.step_size, rng);
+      state_.chains = std::move(step.state);
+      state_.num_accepted = state_.num_accepted + step.info.accepted.sum();
+      state_.num_invalid = state_.num_invalid + step.info.num_invalid;
+      ++state_.step;
+      book_costs(target);
+      if (state_.step < num_steps) {
+        notify();
+      }
+    }
+    leave_level(target);
+    notify();
+  }
+
+  void ensure_evaluated(const Target& target) {
+    if (!state_.chains.eval.score.defined()) {
+      state_.chains.eval = target.evaluate(state_.chains.x);
+    }
+  }
+
+  // Moves the chains to the next level, or to the data, and closes the books of this one.
+  void leave_level(const Target& target) {
+    close_stats(target);
+    const bool is_last = state_.level_position + 1 == num_levels();
+    const bool steps_back = !is_last && config_.placement != Placement::pure;
+    if (steps_back || (is_last && config_.last_map != LastMap::none)) {
+      ensure_evaluated(target);
+      const NoiseLevel& here = target.level();
+      if (is_last) {
+        state_.chains.x = last_map(target, state_.chains, config_.last_map);
+      } else {
+        Rng rng = reverse_rng_.at(here.index, 0);
+        state_.chains.x = reverse_step(state_.chains, here, config_.levels[position() + 1].level,
+                                       config_.reverse_step, rng);
+      }
+      check_any_finite(target);
+    }
+    book_costs(target);
+    state_.chains.eval = {};
+    state_.step = 0;
+    ++state_.level_position;
+    const auto counter = at::zeros({}, state_.chains.x.options().dtype(at::kLong));
+    state_.num_accepted = counter;
+    state_.num_invalid = counter;
+  }
+
+  void book_costs(const Target& target) {
+    stats().evaluations += target.num_evaluations() - evaluations_booked_;
+    state_.network_seconds += target.seconds() - seconds_booked_;
+    evaluations_booked_ = target.num_evaluations();
+    seconds_booked_ = target.seconds();
+  }
+
+  void close_stats(const Target& target) {
+    LevelStats& level = stats();
+    level.num_steps = state_.step;
+    level.num_proposals = state_.step * state_.chains.x.size(0);
+    level.num_accepted = state_.num_accepted.item<int64_t>();
+    level.num_invalid = state_.num_invalid.item<int64_t>();
+    if (level.num_proposals > 0 && level.num_invalid == level.num_proposals) {
+      fail_invalid(target, "every proposal was invalid");
+    }
+  }
+
+  void check_any_finite(const Target& target) const {
+    const Tensor& x = state_.chains.x;
+    if (x.numel() > 0 && !at::isfinite(x).flatten(1).all(1).any().item<bool>()) {
+      fail_invalid(target, "no chain is finite after the reverse step");
+    }
+  }
+
+  [[noreturn]] void fail_invalid(const Target& target, const std::string& problem) const {
+    std::ostringstream text;
+    text << "anneal: level " << target.level().index << ", step_size "
+         << config_.levels[position()].step_size << ": " << problem << " (NaN or infinite)";
+    const std::string term = first_invalid_term(*model_, state_.chains.x, target.level());
+    if (term.empty()) {
+      text << "; the scores at the chains are finite, so the step size is too large: lower it";
+    } else {
+      text << "; first bad term: \"" << term << "\": check its weights and inputs";
+    }
+    throw NumericalError(text.str());
+  }
+
+  void notify() const {
+    if (observer_ && !observer_(state_)) {
+      throw Interrupted("anneal: stopped by the observer at position " +
+                        std::to_string(state_.level_position) + ", step " +
+                        std::to_string(state_.step));
+    }
+  }
+
+  const ModelPtr& model_;
+  const KernelPtr& kernel_;
+  const AnnealConfig& config_;
+  Rng rng_;
+  Rng reverse_rng_;
+  const Observer& observer_;
+  AnnealState state_;
+  int64_t evaluations_booked_ = 0;
+  double seconds_booked_ = 0.0;
+};
+
+AnnealState fresh_state(const AnnealConfig& config, const Tensor& x_init) {
+  AnnealState state;
+  state.chains.x = x_init;
+  const auto counter = at::zeros({}, x_init.options().dtype(at::kLong));
+  state.num_accepted = counter;
+  state.num_invalid = counter;
+  for (const LevelPlan& plan : config.levels) {
+    LevelStats stats;
+    stats.index = plan.level.index;
+    stats.step_size = plan.step_size;
+    state.levels.push_back(stats);
+  }
+  return state;
+}
+
+}  // namespace
+
+double LevelStats::acceptance() const {
+  return num_proposals == 0
+             ? std::numeric_limits<double>::quiet_NaN()
+             : static_cast<double>(num_accepted) / static_cast<double>(num_proposals);
+}
+
+double power_step_size(double factor, double power, const NoiseLevel& level) {
+  return factor * std::pow(level.beta, power);
+}
+
+SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
+                    const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
+                    const Observer& observer, const AnnealState* resume) {
+  check_model(model, schedule);
+  check_plan(config, schedule, kernel);
+  check_start(resume == nullptr ? x_init : resume->chains.x, *model);
+  if (resume != nullptr && resume->levels.size() != config.levels.size()) {
+    throw ConfigError("anneal: the state to resume has " + std::to_string(resume->levels.size()) +
+                      " levels, but the plan has " + std::to_string(config.levels.size()) +
+                      "; resume with the plan it was saved under");
+  }
+  const at::NoGradGuard no_grad;
+  AnnealState state = resume == nullptr ? fresh_state(config, x_init.detach()) : *resume;
+  return Annealer(model, kernel, config, rng, observer, std::move(state)).run();
+}
+
+std::string to_string(Placement value) {
+  return std::string(kPlacements.at(static_cast<size_t>(value)));
+}
+std::string to_string(ReverseStep value) {
+  return std::string(kReverseSteps.at(static_cast<size_t>(value)));
+}
+std::string to_string(LastMap value) {
+  return std::string(kLastMaps.at(static_cast<size_t>(value)));
+}
+
+Placement placement_from(const std::string& name) {
+  return enum_from<Placement>("placement", name, kPlacements);
+}
+ReverseStep reverse_step_from(const std::string& name) {
+  return enum_from<ReverseStep>("reverse_step", name, kReverseSteps);
+}
+LastMap last_map_from(const std::string& name) {
+  return enum_from<LastMap>("last_map", name, kLastMaps);
+}
+
+}  // namespace motet

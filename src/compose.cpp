@@ -1,0 +1,165 @@
+// Compositions. A product adds scores with the exponents as weights:
+//   p proportional to prod_i p_i^{a_i}   =>   s = sum_i a_i s_i,   log p = sum_i a_i log p_i +
+//   const,
+// at every level ([S23] eq. 10, 11, 15). What is known in closed form stays apart from what is not,
+// so that a product of energy and score models uses differences for the first and line integrals
+// for the second.
+#include "motet/compose.hpp"
+
+#include <torch/types.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "motet/error.hpp"
+
+namespace motet {
+namespace {
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::ostringstream text;
+  text << '(';
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text << (i == 0 ? "" : ", ") << shape[i];
+  }
+  text << ')';
+  return text.str();
+}
+
+// sum += weight * term, where an undefined sum is 0.
+void add_scaled(Tensor& sum, const Tensor& term, double weight) {
+  if (!term.defined()) {
+    return;
+  }
+  const Tensor scaled = weight == 1.0 ? term : term * weight;
+  sum = sum.defined() ? sum + scaled : scaled;
+}
+
+class Product : public Model {
+ public:
+  explicit Product(std::vector<Term> terms) : terms_(std::move(terms)) {
+    for (const Term& term : terms_) {
+      is_exact_ = is_exact_ && term.model->is_exact();
+      if (!schedule_) {
+        schedule_ = term.model->schedule();
+      }
+    }
+  }
+
+  Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
+    Eval sum;
+    bool all_remainder = true;
+    for (const Term& term : terms_) {
+      const Eval eval = term.model->evaluate(x, level);
+      add_scaled(sum.score, eval.score, term.exponent);
+      add_scaled(sum.log_density, eval.log_density, term.exponent);
+      add_scaled(sum.remainder, eval.remainder, term.exponent);
+      all_remainder = all_remainder && eval.remainder.is_same(eval.score);
+    }
+    // Nothing known in closed form: one tensor under both names, so that later selections are paid
+    // once.
+    if (all_remainder) {
+      sum.remainder = sum.score;
+    }
+    return sum;
+  }
+
+  bool is_exact() const override { return is_exact_; }
+  std::vector<int64_t> event_shape() const override { return terms_.front().model->event_shape(); }
+  std::optional<NoiseSchedule> schedule() const override { return schedule_; }
+  const std::vector<Term>& terms() const { return terms_; }
+
+  std::string describe() const override {
+    std::ostringstream text;
+    text << "product(";
+    for (size_t i = 0; i < terms_.size(); ++i) {
+      text << (i == 0 ? "" : ", ") << terms_[i].model->describe();
+      if (terms_[i].exponent != 1.0) {
+        text << '^' << terms_[i].exponent;
+      }
+    }
+    text << ')';
+    return text.str();
+  }
+
+ private:
+  std::vector<Term> terms_;
+  bool is_exact_ = true;
+  std::optional<NoiseSchedule> schedule_;
+};
+
+void check_term(const std::vector<Term>& terms, size_t index) {
+  const std::string where = "compose: product() term " + std::to_string(index + 1) + " of " +
+                            std::to_string(terms.size());
+  const Term& term = terms[index];
+  if (term.model == nullptr) {
+    throw ConfigError(where + ": no model given (null), must be a model");
+  }
+  if (!std::isfinite(term.exponent)) {
+    throw ConfigError(where + " (\"" + term.model->describe() +
+                      "\"): exponent must be a finite number");
+  }
+  const Model& first = *terms.front().model;
+  if (term.model->event_shape() != first.event_shape()) {
+    throw ShapeError(where + " (\"" + term.model->describe() + "\") has event shape " +
+                     shape_text(term.model->event_shape()) + ", but term 1 (\"" + first.describe() +
+                     "\") has " + shape_text(first.event_shape()) +
+                     "; factors must share one event shape");
+  }
+}
+
+// Networks know only the levels they were trained on: all must be the same ones.
+void check_schedules(const std::vector<Term>& terms) {
+  const Term* known = nullptr;
+  for (const Term& term : terms) {
+    const auto schedule = term.model->schedule();
+    if (!schedule) {
+      continue;
+    }
+    if (known != nullptr && !schedule->same_levels(*known->model->schedule())) {
+      throw ConfigError("compose: product(): \"" + term.model->describe() + "\" was trained for " +
+                        schedule->describe() + ", but \"" + known->model->describe() + "\" for " +
+                        known->model->schedule()->describe() +
+                        "; factors must share one noise schedule: retrain one of them");
+    }
+    known = &term;
+  }
+}
+
+}  // namespace
+
+ModelPtr product(std::vector<Term> terms) {
+  if (terms.empty()) {
+    throw ConfigError("compose: product() of no terms; give at least one model");
+  }
+  for (size_t i = 0; i < terms.size(); ++i) {
+    check_term(terms, i);
+  }
+  std::erase_if(terms, [](const Term& term) { return term.exponent == 0.0; });
+  if (terms.empty()) {
+    throw ConfigError("compose: product(): every exponent is 0; at least one must differ from 0");
+  }
+  check_schedules(terms);
+  if (terms.size() == 1 && terms.front().exponent == 1.0) {
+    return terms.front().model;
+  }
+  return std::make_shared<Product>(std::move(terms));
+}
+
+std::string first_invalid_term(const Model& model, const Tensor& x, const NoiseLevel& level) {
+  const auto* composed = dynamic_cast<const Product*>(&model);
+  if (composed != nullptr) {
+    for (const Term& term : composed->terms()) {
+      const std::string name = first_invalid_term(*term.model, x, level);
+      if (!name.empty()) {
+        return name;
+      }
+    }
+    return "";
+  }
+  const at::NoGradGuard no_grad;
+  const Eval eval = model.evaluate(x, level);
+  return at::isfinite(eval.score).all().item<bool>() ? "" : model.describe();
+}
+
+}  // namespace motet
