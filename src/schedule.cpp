@@ -1,0 +1,156 @@
+// Variance-preserving noise schedules: beta_t -> alpha_bar_t = prod_{s <= t} (1 - beta_s). Only the
+// alpha_bars are kept; a level's beta is recomputed from two of them, so that a schedule given by
+// alpha_bars is the same thing as one given by betas.
+#include "motet/schedule.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <numbers>
+#include <utility>
+
+#include "motet/error.hpp"
+
+namespace motet {
+namespace {
+
+// Shortest text that reads back to the same double: "0.008".
+std::string number(double value) {
+  std::array<char, 32> text{};
+  const auto end = std::to_chars(text.data(), text.data() + text.size(), value);
+  return {text.data(), end.ptr};
+}
+
+[[noreturn]] void fail(const std::string& what, const std::string& given,
+                       const std::string& allowed) {
+  throw ConfigError("schedule: " + what + " = " + given + ", must be " + allowed);
+}
+
+void check_num_levels(int64_t num_levels) {
+  if (num_levels < 1) {
+    fail("num_levels", std::to_string(num_levels), ">= 1");
+  }
+}
+
+// Negated comparisons, here and below, so that NaN fails too.
+void check_betas(double beta_first, double beta_last) {
+  if (!(beta_first > 0.0 && beta_first < 1.0)) {
+    fail("beta_first", number(beta_first), "in (0, 1)");
+  }
+  if (!(beta_last >= beta_first && beta_last < 1.0)) {
+    fail("beta_last", number(beta_last), "in [beta_first, 1) = [" + number(beta_first) + ", 1)");
+  }
+}
+
+// `first` to `last` in num_levels equal steps, both ends included.
+std::vector<double> linspace(double first, double last, int64_t num_levels) {
+  std::vector<double> values(static_cast<size_t>(num_levels), first);
+  for (size_t t = 1; t < values.size(); ++t) {
+    const double share = static_cast<double>(t) / static_cast<double>(num_levels - 1);
+    values[t] = first + share * (last - first);
+  }
+  return values;
+}
+
+std::vector<double> cumulate(const std::vector<double>& betas) {
+  std::vector<double> alpha_bars;
+  alpha_bars.reserve(betas.size());
+  double alpha_bar = 1.0;
+  for (const double beta : betas) {
+    alpha_bar *= 1.0 - beta;
+    alpha_bars.push_back(alpha_bar);
+  }
+  return alpha_bars;
+}
+
+std::string describe_betas(const char* name, int64_t num_levels, double first, double last) {
+  return std::string(name) + "(" + std::to_string(num_levels) + ", beta_first=" + number(first) +
+         ", beta_last=" + number(last) + ")";
+}
+
+}  // namespace
+
+NoiseSchedule::NoiseSchedule(std::vector<double> alpha_bars, std::string description)
+    : alpha_bars_(std::move(alpha_bars)), description_(std::move(description)) {
+  if (alpha_bars_.empty()) {
+    throw ConfigError("schedule: alpha_bars is empty, must have at least 1 entry");
+  }
+  double above = 1.0;
+  for (size_t t = 0; t < alpha_bars_.size(); ++t) {
+    const double alpha_bar = alpha_bars_[t];
+    if (!(alpha_bar > 0.0 && alpha_bar < above)) {
+      const std::string bound = t == 0 ? "1" : "alpha_bars[" + std::to_string(t - 1) + "]";
+      fail("alpha_bars[" + std::to_string(t) + "]", number(alpha_bar),
+           "in (0, " + bound + ") = (0, " + number(above) + "): alpha_bars fall strictly");
+    }
+    above = alpha_bar;
+  }
+}
+
+NoiseSchedule NoiseSchedule::cosine(int64_t num_levels, double offset, double max_beta) {
+  check_num_levels(num_levels);
+  if (!(offset >= 0.0 && std::isfinite(offset))) {
+    fail("offset", number(offset), "finite and >= 0");
+  }
+  if (!(max_beta > 0.0 && max_beta < 1.0)) {
+    fail("max_beta", number(max_beta), "in (0, 1)");
+  }
+  const auto alpha_bar = [&](int64_t t) {
+    const double u = static_cast<double>(t) / static_cast<double>(num_levels);
+    const double cosine = std::cos((u + offset) / (1.0 + offset) * std::numbers::pi / 2.0);
+    return cosine * cosine;  // the constant alpha_bar(0) cancels in the ratio below
+  };
+  std::vector<double> betas;
+  betas.reserve(static_cast<size_t>(num_levels));
+  for (int64_t t = 0; t < num_levels; ++t) {
+    betas.push_back(std::min(1.0 - alpha_bar(t + 1) / alpha_bar(t), max_beta));
+  }
+  return {cumulate(betas), "cosine(" + std::to_string(num_levels) + ", offset=" + number(offset) +
+                               ", max_beta=" + number(max_beta) + ")"};
+}
+
+NoiseSchedule NoiseSchedule::linear(int64_t num_levels, double beta_first, double beta_last) {
+  check_num_levels(num_levels);
+  check_betas(beta_first, beta_last);
+  return {cumulate(linspace(beta_first, beta_last, num_levels)),
+          describe_betas("linear", num_levels, beta_first, beta_last)};
+}
+
+NoiseSchedule NoiseSchedule::scaled_linear(int64_t num_levels, double beta_first,
+                                           double beta_last) {
+  check_num_levels(num_levels);
+  check_betas(beta_first, beta_last);
+  std::vector<double> betas = linspace(std::sqrt(beta_first), std::sqrt(beta_last), num_levels);
+  for (double& beta : betas) {
+    beta *= beta;
+  }
+  return {cumulate(betas), describe_betas("scaled_linear", num_levels, beta_first, beta_last)};
+}
+
+NoiseSchedule NoiseSchedule::from_alpha_bars(std::vector<double> alpha_bars) {
+  const std::string description = "from_alpha_bars(" + std::to_string(alpha_bars.size()) + ")";
+  return {std::move(alpha_bars), description};
+}
+
+NoiseLevel NoiseSchedule::level(int64_t index) const {
+  if (index < 0 || index >= num_levels()) {
+    fail("level index", std::to_string(index), "in 0 .. " + std::to_string(num_levels() - 1));
+  }
+  const auto t = static_cast<size_t>(index);
+  const double below = t == 0 ? 1.0 : alpha_bars_[t - 1];
+  return {.index = index, .alpha_bar = alpha_bars_[t], .beta = 1.0 - alpha_bars_[t] / below};
+}
+
+bool NoiseSchedule::same_levels(const NoiseSchedule& other) const {
+  if (num_levels() != other.num_levels()) {
+    return false;
+  }
+  for (size_t t = 0; t < alpha_bars_.size(); ++t) {
+    if (std::abs(alpha_bars_[t] - other.alpha_bars_[t]) > 1e-12) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace motet
