@@ -6,6 +6,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <functional>
 #include <map>
 
 #include "motet/error.hpp"
@@ -34,30 +35,25 @@ std::vector<int64_t> falling(int64_t first, int64_t last) {
   return list;
 }
 
-// A law N(0, 1) at every level that hides its density, and counts what it is asked for.
-ModelPtr counting_score(int64_t* count) {
-  return from_callable(
-      [count](const Tensor& x, const NoiseLevel&) {
-        ++*count;
-        Eval eval;
-        eval.score = -x;
-        eval.remainder = eval.score;
-        return eval;
-      },
-      {2}, false, "counting score");
-}
+// The law N(0, I) at every level, which counts its evaluations and may hide its density.
+class CountingNormal : public Model {
+ public:
+  explicit CountingNormal(bool is_exact) : is_exact_(is_exact) {}
+  Eval evaluate(const Tensor& x, const NoiseLevel&) const override {
+    ++count;
+    const Tensor score = -x;
+    return is_exact_ ? Eval{score, x.to(at::kDouble).square().sum(1).mul(-0.5), {}}
+                     : Eval{score, {}, score};
+  }
+  bool is_exact() const override { return is_exact_; }
+  std::vector<int64_t> event_shape() const override { return {2}; }
+  std::string describe() const override { return "counting normal"; }
 
-ModelPtr counting_density(int64_t* count) {
-  return from_callable(
-      [count](const Tensor& x, const NoiseLevel&) {
-        ++*count;
-        Eval eval;
-        eval.score = -x;
-        eval.log_density = x.to(at::kDouble).square().sum(1).mul(-0.5);
-        return eval;
-      },
-      {2}, true, "counting density");
-}
+  mutable int64_t count = 0;
+
+ private:
+  bool is_exact_;
+};
 
 std::string config_error(const std::function<void()>& call) {
   try {
@@ -173,26 +169,24 @@ TEST(Preset, CountedEvaluationsEqualTheClosedForm) {
   for (const std::string& preset : preset_names()) {
     for (const std::string& name : sampler_names()) {
       const Sampler sampler = make_sampler(name, preset, schedule);
-      int64_t count = 0;
-      const ModelPtr model =
-          sampler.needs_energy ? counting_density(&count) : counting_score(&count);
+      const auto model = std::make_shared<CountingNormal>(sampler.needs_energy);
       Rng rng(7);
       const Tensor x_init = rng.split("init").normal_like(at::zeros({3, 2}));
       const SampleResult result =
           anneal(model, schedule, sampler.kernel, sampler.anneal, x_init, rng);
-      EXPECT_EQ(count, sampler.evaluations_per_chain) << preset << " " << name;
-      EXPECT_EQ(result.evaluations_per_chain, count) << preset << " " << name;
+      EXPECT_EQ(model->count, sampler.evaluations_per_chain) << preset << " " << name;
+      EXPECT_EQ(result.evaluations_per_chain, model->count) << preset << " " << name;
     }
   }
 }
 
 TEST(Preset, PaperCurveHmcCosts3069Evaluations) {
   const Sampler sampler = make_sampler("hmc-4-curve", "paper", paper_schedule());
-  int64_t count = 0;
+  const auto model = std::make_shared<CountingNormal>(false);
   Rng rng(7);
-  anneal(counting_score(&count), paper_schedule(), sampler.kernel, sampler.anneal,
+  anneal(model, paper_schedule(), sampler.kernel, sampler.anneal,
          rng.split("init").normal_like(at::zeros({1, 2})), rng);
-  EXPECT_EQ(count, 3069);
+  EXPECT_EQ(model->count, 3069);
 }
 
 TEST(Preset, UnknownNamesAreRefusedWithTheNearest) {
