@@ -6,7 +6,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -22,14 +21,17 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-/// Reads a safetensors file through a memory map (tensors keep the map alive; they are never
-/// written to).
+/// Reads a safetensors file through a private memory map: O(header) work, pages load on first use.
+/// The tensors keep the map alive; writing into them does not change the file. Read: F64, F32, F16,
+/// BF16, I64, I32, I16, I8, U8, BOOL. Limits: 100 MB of header, 100,000 tensors, 10,000 metadata
+/// entries, 8 dimensions, names of 1024 bytes. Throws DataError for all that breaks the format.
 TensorFile read_safetensors(const std::string& path);
 /// The same from bytes in memory (`name` is for messages); tensors are copies. For fuzzing and
 /// tests.
 TensorFile parse_safetensors(std::string_view bytes, const std::string& name);
-/// Writes atomically; tensors sorted by name, contiguous, on the CPU; the bytes depend only on the
-/// contents.
+/// Writes atomically. The bytes depend only on the contents, and are those of PyPI safetensors:
+/// tensors by falling item size, then name. Throws ShapeError for what the format cannot hold,
+/// DataError when it cannot be written.
 void write_safetensors(const std::string& path, const TensorFile& file);
 
 /// Reads a .npy file (versions 1-3; float32, float64, C order, 1 to 8 dimensions, little endian).
@@ -39,27 +41,38 @@ Tensor parse_npy(std::string_view bytes, const std::string& name);
 void write_npy(const std::string& path, const Tensor& array);
 
 /// A .npy file of float32 rows (num_rows, *event) that is filled in tiles in bounded memory, then
-/// renamed into place.
+/// renamed into place. Without finish() the partial file stays, for a later resume.
 class NpyRowWriter {
  public:
-  /// Opens `path`.partial; with `resume` an existing partial file of the right size is kept.
+  /// Opens `path`.partial and locks it against other processes. With `resume` the rows of an
+  /// existing partial file are kept; DataError if it is of another shape.
   NpyRowWriter(std::string path, int64_t num_rows, std::vector<int64_t> event_shape,
                bool resume = false);
   ~NpyRowWriter();
   NpyRowWriter(const NpyRowWriter&) = delete;
   NpyRowWriter& operator=(const NpyRowWriter&) = delete;
-  /// Rows first_row .. first_row + B - 1.
+  /// Whether rows of an earlier writer were kept. False after resume = true when there was no
+  /// partial file: all rows are then still to be written.
+  bool resumed() const { return resumed_; }
+  /// Rows first_row .. first_row + B - 1: (B, *event), any float dtype, stored as float32. Throws
+  /// ShapeError, DataError.
   void write(int64_t first_row, const Tensor& rows);
   /// Flushes to disk what was written so far (before a checkpoint that counts on it).
   void flush();
-  /// Flushes and renames into place.
+  /// Flushes and renames into place. Rows never written are 0. Nothing can be written afterwards.
   void finish();
 
  private:
+  void start(int file, const std::string& header, int64_t num_bytes, bool resume);
+  void check_open() const;
+  std::string partial_path() const;
+
   std::string path_;
   int64_t num_rows_;
   std::vector<int64_t> event_shape_;
   int64_t header_size_ = 0;
+  int64_t row_bytes_ = 0;
+  bool resumed_ = false;
   int file_ = -1;
 };
 

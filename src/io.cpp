@@ -1,0 +1,331 @@
+// Reading and writing whole files.
+//
+// Output is atomic: bytes go to a temporary file in the same folder (rename(2) is atomic only
+// within one file system), are flushed, and then take the final name, so that a reader sees the old
+// file or the new one and never a part. The folder is flushed too: without that the rename itself
+// may be lost in a power cut.
+#include "motet/io.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+#include "io_detail.hpp"
+#include "motet/error.hpp"
+
+namespace motet {
+namespace detail {
+namespace {
+
+std::string system_text(int error) { return std::generic_category().message(error); }
+
+std::string folder_of(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+// O_NONBLOCK: opening a named pipe must not wait for a writer.
+int open_for_reading(const std::string& path, const std::string& prefix) {
+  const int number = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (number < 0) {
+    throw DataError(prefix +
+                    (errno == ENOENT ? "no such file" : "cannot be opened: " + system_text(errno)));
+  }
+  return number;
+}
+
+// Not mkstemp: it makes files that only the owner may read, whatever the umask says.
+int open_temporary(const std::string& path, std::string& temporary) {
+  static std::atomic<uint64_t> counter{0};
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    temporary = path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
+    const int number =
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (number >= 0) {
+      return number;
+    }
+    if (errno != EEXIST) {
+      break;
+    }
+  }
+  throw_write_error(path, errno);
+}
+
+std::string checked_output_path(std::string path) {
+  check_output_path(path);
+  return path;
+}
+
+}  // namespace
+
+std::string quoted(std::string_view text) {
+  constexpr size_t kMaxShown = 80;
+  std::string result = "\"";
+  for (const char c : text.substr(0, kMaxShown)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\') {
+      result += c;
+      continue;
+    }
+    char escaped[5];
+    std::snprintf(escaped, sizeof(escaped), "\\x%02x", static_cast<unsigned>(byte));
+    result += escaped;
+  }
+  return result + (text.size() > kMaxShown ? "...\"" : "\"");
+}
+
+std::string shape_text(c10::IntArrayRef shape) {
+  std::ostringstream out;
+  out << '(';
+  for (size_t i = 0; i < shape.size(); ++i) {
+    out << (i > 0 ? ", " : "") << shape[i];
+  }
+  out << ')';
+  return out.str();
+}
+
+std::string dtype_text(c10::ScalarType dtype) {
+  switch (dtype) {
+    case c10::ScalarType::Double:
+      return "float64";
+    case c10::ScalarType::Float:
+      return "float32";
+    case c10::ScalarType::Half:
+      return "float16";
+    case c10::ScalarType::BFloat16:
+      return "bfloat16";
+    case c10::ScalarType::Long:
+      return "int64";
+    case c10::ScalarType::Int:
+      return "int32";
+    case c10::ScalarType::Short:
+      return "int16";
+    case c10::ScalarType::Char:
+      return "int8";
+    case c10::ScalarType::Byte:
+      return "uint8";
+    case c10::ScalarType::Bool:
+      return "bool";
+    default:
+      return c10::toString(dtype);
+  }
+}
+
+std::optional<size_t> find_invalid_utf8(std::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  for (size_t i = 0; i < text.size();) {
+    const unsigned char lead = byte(i);
+    if (lead < 0x80) {
+      ++i;
+      continue;
+    }
+    const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    // Overlong forms start c0, c1, e0 80-9f, f0 80-8f; surrogates ed a0-bf; beyond U+10FFFF f4 90-.
+    if (lead < 0xc2 || lead > 0xf4 || i + length > text.size()) {
+      return i;
+    }
+    const unsigned char low = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;
+    const unsigned char high = lead == 0xed ? 0x9f : lead == 0xf4 ? 0x8f : 0xbf;
+    if (byte(i + 1) < low || byte(i + 1) > high) {
+      return i;
+    }
+    for (size_t k = 2; k < length; ++k) {
+      if ((byte(i + k) & 0xc0) != 0x80) {
+        return i;
+      }
+    }
+    i += length;
+  }
+  return std::nullopt;
+}
+
+std::optional<int64_t> checked_num_bytes(c10::IntArrayRef shape, int64_t item_size) {
+  int64_t bound = item_size;
+  bool is_empty = false;
+  for (const int64_t dim : shape) {
+    is_empty = is_empty || dim == 0;
+    if (dim < 0 || __builtin_mul_overflow(bound, std::max<int64_t>(dim, 1), &bound)) {
+      return std::nullopt;
+    }
+  }
+  return is_empty ? 0 : bound;
+}
+
+std::string foreign_kind(std::string_view bytes) {
+  if (bytes.starts_with("PK\x03\x04")) {
+    return "a zip archive (as torch.save and numpy.savez make)";
+  }
+  if (bytes.size() >= 2 && bytes[0] == '\x80' && bytes[1] >= 2 && bytes[1] <= 5) {
+    return "a pickle (as old versions of torch.save make)";
+  }
+  return "";
+}
+
+Descriptor::~Descriptor() { close(); }
+
+void Descriptor::close() {
+  if (number_ >= 0) {
+    ::close(number_);
+    number_ = -1;
+  }
+}
+
+int Descriptor::release() { return std::exchange(number_, -1); }
+
+InputFile::InputFile(const std::string& path, const std::string& where)
+    : prefix_(where + ": " + path + ": "), descriptor_(open_for_reading(path, prefix_)) {
+  struct stat info {};
+  if (::fstat(descriptor_.get(), &info) != 0) {
+    throw DataError(prefix_ + "cannot be read: " + system_text(errno));
+  }
+  if (S_ISDIR(info.st_mode)) {
+    throw DataError(prefix_ + "is a folder, must be a file");
+  }
+  if (!S_ISREG(info.st_mode)) {
+    throw DataError(prefix_ + "is a device or pipe, must be a regular file");
+  }
+  size_ = info.st_size;
+}
+
+void InputFile::read(void* data, int64_t size, int64_t offset) const {
+  auto* target = static_cast<char*>(data);
+  while (size > 0) {
+    const ssize_t got = ::pread(descriptor_.get(), target, static_cast<size_t>(size), offset);
+    if (got < 0 && errno == EINTR) {
+      continue;
+    }
+    if (got < 0) {
+      throw DataError(prefix_ + "cannot be read: " + system_text(errno));
+    }
+    if (got == 0) {
+      throw DataError(prefix_ +
+                      "became shorter while it was read; try again when its writer is done");
+    }
+    target += got;
+    size -= got;
+    offset += got;
+  }
+}
+
+MappedFile::MappedFile(const std::string& path, const std::string& where) {
+  const InputFile file(path, where);
+  size_ = static_cast<size_t>(file.size());
+  if (size_ == 0) {  // mmap refuses length 0
+    return;
+  }
+  void* address = ::mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                         file.descriptor(), 0);
+  if (address == MAP_FAILED) {
+    throw DataError(where + ": " + path + ": cannot be mapped into memory: " + system_text(errno));
+  }
+  data_ = static_cast<char*>(address);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) {
+    ::munmap(data_, size_);
+  }
+}
+
+void throw_write_error(const std::string& path, int error) {
+  throw DataError("write: " + path + ": cannot be written: " + system_text(error));
+}
+
+void check_output_path(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) {
+      throw DataError("write: " + path + ": is a folder, must be a file name");
+    }
+    if (!S_ISREG(info.st_mode)) {
+      throw DataError("write: " + path + ": is a device or pipe, must be a regular file");
+    }
+  }
+  const std::string folder = folder_of(path);
+  if (::stat(folder.c_str(), &info) != 0 && errno == ENOENT) {
+    throw DataError("write: " + path + ": folder " + folder + " does not exist; create it first");
+  }
+}
+
+int write_at(int descriptor, const void* data, size_t size, int64_t offset) {
+  const auto* source = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t done = ::pwrite(descriptor, source, size, offset);
+    if (done < 0 && errno == EINTR) {
+      continue;
+    }
+    if (done < 0) {
+      return errno;
+    }
+    source += done;
+    size -= static_cast<size_t>(done);
+    offset += done;
+  }
+  return 0;
+}
+
+void rename_durably(const std::string& from, const std::string& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    throw_write_error(to, errno);
+  }
+  const Descriptor folder(::open(folder_of(to).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() >= 0) {
+    ::fsync(folder.get());  // some file systems cannot; the rename is done either way
+  }
+}
+
+AtomicFile::AtomicFile(std::string path)
+    : path_(checked_output_path(std::move(path))), descriptor_(open_temporary(path_, temporary_)) {}
+
+AtomicFile::~AtomicFile() {
+  if (!temporary_.empty()) {
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void AtomicFile::append(const void* data, size_t size) {
+  if (const int error = write_at(descriptor_.get(), data, size, size_); error != 0) {
+    throw_write_error(path_, error);
+  }
+  size_ += static_cast<int64_t>(size);
+}
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_.get()) != 0) {
+    throw_write_error(path_, errno);
+  }
+  descriptor_.close();
+  rename_durably(temporary_, path_);
+  temporary_.clear();
+}
+
+}  // namespace detail
+
+void write_file_atomic(const std::string& path, std::string_view bytes) {
+  detail::AtomicFile file(path);
+  file.append(bytes);
+  file.commit();
+}
+
+std::string read_file(const std::string& path, int64_t max_bytes) {
+  const detail::InputFile file(path, "read");
+  if (file.size() > max_bytes) {
+    throw DataError("read: " + path + ": file of " + std::to_string(file.size()) +
+                    " bytes, must have at most " + std::to_string(max_bytes));
+  }
+  std::string bytes(static_cast<size_t>(file.size()), '\0');
+  file.read(bytes.data(), file.size(), 0);
+  return bytes;
+}
+
+}  // namespace motet
