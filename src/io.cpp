@@ -242,6 +242,9 @@ void throw_write_error(const std::string& path, int error) {
 }
 
 void check_output_path(const std::string& path) {
+  if (path.empty()) {
+    throw DataError("write: the name of the output file is empty");
+  }
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0) {
     if (S_ISDIR(info.st_mode)) {

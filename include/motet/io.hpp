@@ -76,9 +76,12 @@ class NpyRowWriter {
   int file_ = -1;
 };
 
-/// Weights with config, schedule and provenance in the safetensors metadata ("motet.format",
-/// "motet.config", ...). Throws DataError naming the key, the shape found and the shape expected.
+/// Reads a weights file: config, schedule (exact doubles) and provenance from the safetensors
+/// metadata (keys "motet.*"), tensors checked against expected_tensors(config): none missing, none
+/// extra, float32, finite. Throws DataError naming the key, what was found and what is expected;
+/// pickles (.pt, .pth, .ckpt) are refused unread.
 Weights load_weights(const std::string& path);
+/// Writes what load_weights reads, after the same checks.
 void save_weights(const std::string& path, const Weights& weights);
 
 /// Writes `bytes` to a temporary name beside `path`, syncs, renames. DataError when the folder is
