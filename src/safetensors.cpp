@@ -142,8 +142,9 @@ class HeaderReader {
     }
     return true;
   }
-  bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) {
-    fail("header is not valid JSON at its byte " + std::to_string(position));
+  // nlohmann counts the bytes that it has read, the flawed one included.
+  bool parse_error(size_t num_read, const std::string&, const nlohmann::json::exception&) {
+    fail("header is not valid JSON at its byte " + std::to_string(num_read - 1));
   }
 
  private:
