@@ -34,7 +34,11 @@ def check(document: Path) -> list[str]:
     name = document.relative_to(ROOT)
     problems = []
     for link in LINK.findall(text):
-        if "://" not in link and not link.startswith("mailto:") and not (document.parent / link).exists():
+        if (
+            "://" not in link
+            and not link.startswith("mailto:")
+            and not (document.parent / link).exists()
+        ):
             problems.append(f"{name}: link to {link}, which does not exist")
     for path in PATH.findall(text):
         if not (ROOT / path).exists():

@@ -14,6 +14,7 @@ LAYERS = """version error rng schedule model compose ratio kernel anneal diagnos
     run reproduce report cli""".split()
 # Files whose layer their name does not tell.
 OTHER = {
+    "src/philox": "rng",
     "src/nets/": "model",
     "src/cli/": "cli",
     "src/analytic": "model",
@@ -64,9 +65,13 @@ def check_includes(source: Path) -> list[str]:
             continue
         ours, torch = match.groups()
         if torch == "torch/torch.h" and not name.startswith(TORCH_H_ALLOWED):
-            problems.append(f"{name}:{number}: <torch/torch.h> is slow to compile; use <torch/types.h>")
+            problems.append(
+                f"{name}:{number}: <torch/torch.h> is slow to compile; use <torch/types.h>"
+            )
         if torch and name.startswith("include/") and torch.startswith("torch/"):
-            problems.append(f"{name}:{number}: a public header includes <{torch}>; use <ATen/core/...>")
+            problems.append(
+                f"{name}:{number}: a public header includes <{torch}>; use <ATen/core/...>"
+            )
         target = resolve(ours, source) if ours else None
         target_rank = layer_of(target) if target else None
         if target_rank is not None and target_rank > rank:
@@ -80,13 +85,19 @@ def check_length(source: Path) -> list[str]:
     """Whether the file is too long to be one thing."""
     lines = len(source.read_text().splitlines())
     limit = MAX_LINES[source.suffix]
-    return [f"{source.relative_to(ROOT)}: {lines} lines, over {limit}: split it"] if lines > limit else []
+    return (
+        [f"{source.relative_to(ROOT)}: {lines} lines, over {limit}: split it"]
+        if lines > limit
+        else []
+    )
 
 
 def main() -> int:
     """Prints every problem; exit status 1 when there is one."""
     sources = sorted(p for top in ("include", "src") for p in (ROOT / top).rglob("*.[ch]pp"))
-    problems = [problem for source in sources for problem in check_includes(source) + check_length(source)]
+    problems = [
+        problem for source in sources for problem in check_includes(source) + check_length(source)
+    ]
     print("\n".join(problems), end="\n" if problems else "")
     return 1 if problems else 0
 

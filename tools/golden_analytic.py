@@ -31,16 +31,12 @@ POINTS = [
 
 def mixture_log_density(x: list, alpha_bar: mp.mpf) -> mp.mpf:
     total = mp.mpf(0)
-    for weight, mean, sd in zip(
-        MIXTURE["weights"], MIXTURE["means"], MIXTURE["sds"], strict=True
-    ):
+    for weight, mean, sd in zip(MIXTURE["weights"], MIXTURE["means"], MIXTURE["sds"], strict=True):
         term = mp.mpf(weight)
         for xi, mi, si in zip(x, mean, sd, strict=True):
             variance = alpha_bar * mp.mpf(si) ** 2 + 1 - alpha_bar
             offset = xi - mp.sqrt(alpha_bar) * mp.mpf(mi)
-            term *= mp.exp(-(offset**2) / (2 * variance)) / mp.sqrt(
-                2 * mp.pi * variance
-            )
+            term *= mp.exp(-(offset**2) / (2 * variance)) / mp.sqrt(2 * mp.pi * variance)
         total += term
     return mp.log(total)
 
