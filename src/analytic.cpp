@@ -243,11 +243,15 @@ class Callable : public Model {
       eval.log_density = eval.log_density.detach().to(at::kDouble);
     }
     check_promise(eval);
+    // A score alone: nothing of it is explained. One tensor under both names, so that products and
+    // selections pay for it once.
+    const bool is_unexplained = eval.remainder.is_same(eval.score) ||
+                                (!eval.remainder.defined() && !eval.log_density.defined());
     eval.score = eval.score.detach();
-    if (eval.remainder.defined()) {
+    if (is_unexplained) {
+      eval.remainder = eval.score;
+    } else if (eval.remainder.defined()) {
       eval.remainder = eval.remainder.detach();
-    } else if (!eval.log_density.defined()) {
-      eval.remainder = eval.score;  // a score alone: nothing of it is explained
     }
     return eval;
   }
