@@ -68,7 +68,7 @@ std::string checked_output_path(std::string path) {
 
 }  // namespace
 
-std::string quoted(std::string_view text) {
+std::string quoted_text(std::string_view text) {
   constexpr size_t kMaxShown = 80;
   std::string result = "\"";
   for (const char c : text.substr(0, kMaxShown)) {

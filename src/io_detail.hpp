@@ -15,7 +15,7 @@ namespace motet::detail {
 inline constexpr int64_t kMaxDims = 8;
 
 /// `text` in double quotes for a message: at most 80 bytes, everything but printable ASCII as \xNN.
-std::string quoted(std::string_view text);
+std::string quoted_text(std::string_view text);
 /// "(128, 2)", "(3)", "()".
 std::string shape_text(c10::IntArrayRef shape);
 /// "float32", "int64", ...: numpy's and torch's word for a dtype.

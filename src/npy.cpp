@@ -68,7 +68,7 @@ class DictParser {
                                           : nullptr;
     if (seen == nullptr || *seen) {
       throw DataError(prefix_ + "header has " + (seen == nullptr ? "an unknown" : "a duplicate") +
-                      " key " + detail::quoted(key));
+                      " key " + detail::quoted_text(key));
     }
     *seen = true;
     expect(':');
@@ -88,7 +88,7 @@ class DictParser {
     }
     header.descr = parse_string();
     const std::string& descr = header.descr;
-    const std::string dtype = "dtype " + detail::quoted(descr);
+    const std::string dtype = "dtype " + detail::quoted_text(descr);
     if (descr == "<f4" || descr == "<f8") {
       header.dtype = descr == "<f4" ? c10::ScalarType::Float : c10::ScalarType::Double;
     } else if (descr.find('O') != std::string::npos) {
@@ -208,7 +208,7 @@ class DictParser {
     throw DataError(prefix + "is " + kind +
                     ", which motet never loads; save one array of numbers with numpy.save");
   }
-  throw DataError(prefix + "begins with " + detail::quoted(bytes.substr(0, kMagic.size())) +
+  throw DataError(prefix + "begins with " + detail::quoted_text(bytes.substr(0, kMagic.size())) +
                   ", not with numpy's magic; it is not a .npy file");
 }
 
@@ -216,8 +216,9 @@ void check_size(const NpyHeader& header, int64_t file_size, const std::string& p
   const int64_t found = file_size - header.data_begin;
   if (found != header.num_bytes) {
     throw DataError(prefix + "shape " + detail::shape_text(header.shape) + " of " +
-                    detail::quoted(header.descr) + " needs " + std::to_string(header.num_bytes) +
-                    " bytes of data, but the file has " + std::to_string(found) +
+                    detail::quoted_text(header.descr) + " needs " +
+                    std::to_string(header.num_bytes) + " bytes of data, but the file has " +
+                    std::to_string(found) +
                     (found < header.num_bytes ? "; it is truncated" : "; it has trailing bytes"));
   }
 }
