@@ -105,9 +105,18 @@ void check_tensors(const NetworkConfig& config, const TensorMap& tensors, const 
 }
 
 at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,
-                             const at::Tensor& x, const at::Tensor& level_index) {
+                             const at::Tensor& x, const at::Tensor& level_index,
+                             std::optional<at::ScalarType> product_dtype) {
   const auto linear = [&](const std::string& name, const at::Tensor& input) {
     return at::linear(input, tensors.at(name + ".weight"), tensors.at(name + ".bias"));
+  };
+  const at::ScalarType dtype = product_dtype.value_or(x.scalar_type());
+  const auto narrow_linear = [&](const std::string& name, const at::Tensor& input) {
+    if (dtype == x.scalar_type()) {
+      return linear(name, input);
+    }
+    const at::Tensor narrow = at::linear(input.to(dtype), tensors.at(name + ".weight").to(dtype));
+    return narrow.to(x.scalar_type()) + tensors.at(name + ".bias");
   };
   const at::Tensor embedded = at::embedding(tensors.at("embedding.weight"), level_index);
   at::Tensor h = linear("input", x);
@@ -115,10 +124,10 @@ at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& conf
     const std::string block = "blocks." + std::to_string(i);
     const at::Tensor normed = at::layer_norm(h, {config.width}, tensors.at(block + ".norm.weight"),
                                              tensors.at(block + ".norm.bias"), kLayerNormEpsilon);
-    const at::Tensor hidden =
-        at::silu(linear(block + ".hidden", at::silu(normed)) + linear(block + ".level", embedded));
-    const at::Tensor middle = at::silu(linear(block + ".middle", hidden));
-    h = h + linear(block + ".output", middle);
+    const at::Tensor hidden = at::silu(narrow_linear(block + ".hidden", at::silu(normed)) +
+                                       linear(block + ".level", embedded));
+    const at::Tensor middle = at::silu(narrow_linear(block + ".middle", hidden));
+    h = h + narrow_linear(block + ".output", middle);
   }
   return linear("output", h);
 }

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "motet/model.hpp"
@@ -26,8 +27,11 @@ void check_tensors(const NetworkConfig& config, const TensorMap& tensors, const 
 
 /// f(x, t), (B, d), from plain torch operations: the definition every faster path must agree with.
 /// Differentiable, twice, in x and in `tensors`. x (B, d) has the dtype and device of `tensors`;
-/// level_index is int64, (B) or 0-d for one level for all rows, on the same device.
+/// level_index is int64, (B) or 0-d for one level for all rows, on the same device. With
+/// product_dtype the matrix products of the blocks (hidden, middle, output) run in that dtype, all
+/// else in that of x.
 at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,
-                             const at::Tensor& x, const at::Tensor& level_index);
+                             const at::Tensor& x, const at::Tensor& level_index,
+                             std::optional<at::ScalarType> product_dtype = std::nullopt);
 
 }  // namespace motet::detail

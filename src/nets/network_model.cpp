@@ -1,0 +1,223 @@
+// Networks as models. With f(x, t) the network and sigma the level's:
+//   score:           s = -f / sigma                              ([S23] eq. 9); no density
+//   energy_norm:     E = ||f||^2,     log p = -E / sigma, s = -grad E / sigma   ([S23] eq. 16)
+//   energy_residual: E = ||f - x||^2, the same                   (the reference code's choice)
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/types.h>
+
+#include <array>
+#include <memory>
+#include <utility>
+
+#include "motet/error.hpp"
+#include "motet/model.hpp"
+#include "nets/fast_network.hpp"
+#include "nets/residual_mlp.hpp"
+
+namespace motet {
+namespace {
+
+using detail::TensorMap;
+
+// A value with its word in configs and reports.
+template <class Value, size_t kNum>
+using Words = std::array<std::pair<Value, const char*>, kNum>;
+
+constexpr Words<Parameterisation, 3> kParameterisations = {
+    {{Parameterisation::score, "score"},
+     {Parameterisation::energy_norm, "energy_norm"},
+     {Parameterisation::energy_residual, "energy_residual"}}};
+constexpr Words<Compute, 3> kComputes = {{{Compute::reference, "reference"},
+                                          {Compute::float32, "float32"},
+                                          {Compute::bfloat16, "bfloat16"}}};
+
+template <class Value, size_t kNum>
+std::string word_of(const Words<Value, kNum>& words, Value value) {
+  for (const auto& [candidate, word] : words) {
+    if (candidate == value) {
+      return word;
+    }
+  }
+  return "unknown";
+}
+
+template <class Value, size_t kNum>
+Value value_of(const Words<Value, kNum>& words, const std::string& what, const std::string& name) {
+  std::string allowed;
+  for (const auto& [value, word] : words) {
+    if (name == word) {
+      return value;
+    }
+    allowed += (allowed.empty() ? "" : ", ") + std::string(word);
+  }
+  throw ConfigError(what + " = \"" + name + "\" is not known; allowed: " + allowed);
+}
+
+// Energy E (B), float64, and grad_x E (B, d).
+struct EnergyPass {
+  at::Tensor energy, gradient;
+};
+
+// How f and its energy are computed; x is (B, d) float32, contiguous, on the pass's device.
+class Pass {
+ public:
+  virtual ~Pass() = default;
+  virtual at::Tensor forward(const at::Tensor& x, int64_t level) const = 0;
+  virtual EnergyPass energy(const at::Tensor& x, int64_t level, bool residual) const = 0;
+};
+
+// torch operations on any device; `product_dtype` is that of the blocks' matrix products.
+class TorchPass : public Pass {
+ public:
+  TorchPass(const TensorMap& tensors, const NetworkConfig& config, at::ScalarType product_dtype,
+            const at::Device& device)
+      : config_(config), product_dtype_(product_dtype), device_(device) {
+    for (const auto& [name, tensor] : tensors) {
+      tensors_[name] = tensor.detach().to(device);
+    }
+  }
+
+  at::Tensor forward(const at::Tensor& x, int64_t level) const override {
+    const at::Tensor index = at::full({}, level, at::TensorOptions(device_).dtype(at::kLong));
+    return detail::reference_forward(tensors_, config_, x, index, product_dtype_);
+  }
+
+  EnergyPass energy(const at::Tensor& x, int64_t level, bool residual) const override {
+    const at::AutoGradMode with_graph(true);
+    const at::Tensor leaf = x.detach().requires_grad_(true);
+    const at::Tensor f = forward(leaf, level);
+    const at::Tensor energy = (residual ? f - leaf : f).to(at::kDouble).square().sum(1);
+    const at::Tensor gradient = torch::autograd::grad({energy.sum()}, {leaf})[0];
+    return {energy.detach(), gradient.detach()};
+  }
+
+ private:
+  TensorMap tensors_;
+  NetworkConfig config_;
+  at::ScalarType product_dtype_;
+  at::Device device_;
+};
+
+class FastPass : public Pass {
+ public:
+  FastPass(const TensorMap& tensors, const NetworkConfig& config, const detail::Engine& engine)
+      : network_(tensors, config, engine, config.parameterisation != Parameterisation::score) {}
+
+  at::Tensor forward(const at::Tensor& x, int64_t level) const override {
+    at::Tensor f = at::empty_like(x);
+    network_.forward(x.const_data_ptr<float>(), x.size(0), level, f.mutable_data_ptr<float>());
+    return f;
+  }
+
+  EnergyPass energy(const at::Tensor& x, int64_t level, bool residual) const override {
+    at::Tensor energy = at::empty({x.size(0)}, at::kDouble);
+    at::Tensor gradient = at::empty_like(x);
+    network_.energy(x.const_data_ptr<float>(), x.size(0), level, residual,
+                    energy.mutable_data_ptr<double>(), gradient.mutable_data_ptr<float>());
+    return {energy, gradient};
+  }
+
+ private:
+  detail::FastNetwork network_;
+};
+
+// CPUs without bfloat16 tiles run Compute::bfloat16 in float32: their emulated bfloat16 products
+// are slower and no nearer to the definition.
+std::unique_ptr<const Pass> make_pass(const Weights& weights, Compute compute,
+                                      const at::Device& device) {
+  if (compute == Compute::reference || !device.is_cpu()) {
+    const auto dtype = compute == Compute::bfloat16 ? at::kBFloat16 : at::kFloat;
+    return std::make_unique<TorchPass>(weights.tensors, weights.config, dtype, device);
+  }
+  TensorMap tensors;
+  for (const auto& [name, tensor] : weights.tensors) {
+    tensors[name] = tensor.detach().to(at::kCPU).contiguous();
+  }
+  const detail::Engine* narrow = compute == Compute::bfloat16 ? detail::bfloat16_engine() : nullptr;
+  return std::make_unique<FastPass>(tensors, weights.config,
+                                    narrow != nullptr ? *narrow : detail::float32_engine());
+}
+
+class NetworkModel : public Model {
+ public:
+  NetworkModel(Weights weights, std::string name, Compute compute, const at::Device& device)
+      : config_(weights.config),
+        schedule_(std::move(weights.schedule)),
+        name_(std::move(name)),
+        device_(device),
+        pass_(make_pass(weights, compute, device)) {}
+
+  Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
+    const at::NoGradGuard no_graph;
+    check_level(level);
+    const at::Tensor input = x.detach().to(device_, at::kFloat).contiguous();
+    if (config_.parameterisation == Parameterisation::score) {
+      const at::Tensor score =
+          pass_->forward(input, level.index).div_(-level.sigma()).to(x.options());
+      return {.score = score, .log_density = {}, .remainder = score};
+    }
+    const bool residual = config_.parameterisation == Parameterisation::energy_residual;
+    const EnergyPass pass = pass_->energy(input, level.index, residual);
+    return {.score = pass.gradient.div(-level.sigma()).to(x.options()),
+            .log_density = pass.energy.div(-level.sigma()).to(x.device()),
+            .remainder = {}};
+  }
+
+  bool is_exact() const override { return config_.parameterisation != Parameterisation::score; }
+  std::vector<int64_t> event_shape() const override { return {config_.event_dim}; }
+  std::string describe() const override { return name_; }
+  std::optional<NoiseSchedule> schedule() const override { return schedule_; }
+
+ private:
+  void check_level(const NoiseLevel& level) const {
+    if (level.index < 0 || level.index >= config_.num_levels) {
+      throw ConfigError("network: \"" + name_ + "\" was trained on levels 0 to " +
+                        std::to_string(config_.num_levels - 1) + ", but is asked for level " +
+                        std::to_string(level.index) + "; sample on the model's own schedule");
+    }
+  }
+
+  NetworkConfig config_;
+  NoiseSchedule schedule_;
+  std::string name_;
+  at::Device device_;
+  std::unique_ptr<const Pass> pass_;
+};
+
+at::Device device_from(const std::string& device) {
+  if (device == "cpu") {
+    return at::kCPU;
+  }
+  if (device != "cuda") {
+    throw ConfigError("network: device = \"" + device + "\" is not known; allowed: cpu, cuda");
+  }
+  if (!at::hasCUDA()) {
+    throw ConfigError(
+        "network: device = \"cuda\", but this build of torch or this machine has no CUDA; use "
+        "device = \"cpu\"");
+  }
+  return at::kCUDA;
+}
+
+}  // namespace
+
+std::string to_string(Parameterisation parameterisation) {
+  return word_of(kParameterisations, parameterisation);
+}
+
+Parameterisation parameterisation_from(const std::string& name) {
+  return value_of(kParameterisations, "parameterisation", name);
+}
+
+std::string to_string(Compute compute) { return word_of(kComputes, compute); }
+
+Compute compute_from(const std::string& name) { return value_of(kComputes, "compute", name); }
+
+ModelPtr network_model(Weights weights, std::string name, Compute compute,
+                       const std::string& device) {
+  const at::Device at_device = device_from(device);
+  detail::check_tensors(weights.config, weights.tensors, "network: \"" + name + "\"");
+  return std::make_shared<NetworkModel>(std::move(weights), std::move(name), compute, at_device);
+}
+
+}  // namespace motet
