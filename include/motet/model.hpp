@@ -120,16 +120,19 @@ std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig
 /// Arithmetic of a network pass. All three agree to the rounding of their dtype.
 enum class Compute {
   reference,  ///< plain eager torch, float32; the definition
-  float32,    ///< prepacked, fused, tiled
+  float32,    ///< prepacked, fused, tiled; on CUDA plain torch
   bfloat16,   ///< as float32 with bfloat16 matrix products; float32 residual stream, norms and
-              ///< output
+              ///< output. CPUs without AMX tiles run float32 instead
 };
 std::string to_string(Compute compute);
 Compute compute_from(const std::string& name);
 
 /// A trained network as a model. Score networks have only a remainder; energy networks are exact
-/// (one evaluation gives energy and gradient). Bits of a row do not depend on the batch. Throws
-/// DataError for wrong tensors.
+/// (one evaluation gives energy and gradient, at the cost of about 2.5 score evaluations). On the
+/// CPU, float32 and bfloat16: the bits of a row do not depend on the batch or the thread count.
+/// `device` is "cpu" or "cuda"; results come back on the device of x. Throws DataError for wrong
+/// tensors, ConfigError for an unknown or absent device. evaluate() throws ConfigError for a level
+/// outside the network's.
 ModelPtr network_model(Weights weights, std::string name, Compute compute = Compute::float32,
                        const std::string& device = "cpu");
 

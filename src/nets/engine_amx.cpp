@@ -69,9 +69,11 @@ struct alignas(64) TileConfig {
 };
 static_assert(sizeof(TileConfig) == 64);
 
+// The configuration is static because g++ 12's intrinsic tells the optimiser only of its first 8
+// bytes: stores to a local one are dropped.
 void begin_tiles() {
-  const TileConfig config;
-  _tile_loadconfig(&config);
+  static constexpr TileConfig kConfig;
+  _tile_loadconfig(&kConfig);
 }
 
 // Libraries that use the tiles configure them before each use; leaving them idle lets the CPU save
