@@ -1,4 +1,4 @@
-"""Checks the Markdown files: links and named files exist, and quoted programs are what the repository has.
+"""Checks the Markdown files: links and named files exist, quoted programs are the real ones.
 
 A code block right after a line `<!-- quoted from PATH -->` must be a contiguous part of that file.
 """

@@ -1,8 +1,8 @@
 """Checks that every file of include/ and src/ includes only from layers to its left.
 
 The layers, and why: docs/architecture.md.
-A file belongs to the layer that its name starts with (src/metrics_w2.cpp: metrics); files with other
-names, and folders, are listed in OTHER. Also reports files so long that they want splitting.
+A file belongs to the layer that its name starts with (src/metrics_w2.cpp: metrics); files with
+other names, and folders, are listed in OTHER. Also reports files so long that they want splitting.
 """
 
 import re
@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = """version error rng schedule model compose ratio kernel anneal diagnose preset train metrics io
-    run reproduce report cli""".split()
+LAYERS = """version error rng schedule model compose ratio kernel anneal diagnose preset train
+    metrics io run reproduce report cli""".split()
 # Files whose layer their name does not tell.
 OTHER = {
     "src/philox": "rng",
@@ -75,9 +75,8 @@ def check_includes(source: Path) -> list[str]:
         target = resolve(ours, source) if ours else None
         target_rank = layer_of(target) if target else None
         if target_rank is not None and target_rank > rank:
-            problems.append(
-                f"{name}:{number}: {LAYERS[rank]} includes {ours}, of the later layer {LAYERS[target_rank]}"
-            )
+            later = LAYERS[target_rank]
+            problems.append(f"{name}:{number}: {LAYERS[rank]} includes {ours}, of layer {later}")
     return problems
 
 
