@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """version error rng schedule model compose ratio kernel anneal diagnose preset train
-    metrics io run reproduce report cli""".split()
+    metrics io run report demo reproduce cli""".split()
 # Files whose layer their name does not tell.
 OTHER = {
     "src/philox": "rng",
@@ -23,8 +23,11 @@ OTHER = {
     "src/safetensors": "io",
     "src/npy": "io",
     "src/config": "run",
+    "src/settings": "run",
+    "src/sample": "run",
     "src/checkpoint": "run",
     "src/svg": "report",
+    "src/citation": "report",
 }
 # torch/torch.h costs 14 s a file: only where modules and optimisers are built.
 TORCH_H_ALLOWED = ("src/nets/", "src/train")
