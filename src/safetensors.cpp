@@ -149,7 +149,7 @@ TensorFile parse(std::string_view bytes, const std::string& name,
 struct Output {
   std::string name;
   Tensor tensor;  // contiguous, on the CPU
-  const char* dtype_name = nullptr;
+  const detail::DtypeName* dtype = nullptr;
 };
 
 void check_text(std::string_view text, const std::string& what, const std::string& prefix) {
@@ -179,7 +179,7 @@ Output checked_output(const std::string& name, const Tensor& tensor, const std::
     throw ShapeError(where + "dtype " + detail::dtype_text(tensor.scalar_type()) +
                      " has no safetensors type");
   }
-  return {name, tensor.detach().to(at::kCPU).contiguous(), known->name};
+  return {name, tensor.detach().to(at::kCPU).contiguous(), known};
 }
 
 // The header, padded with spaces so that the data begin at a multiple of 8.
@@ -192,7 +192,7 @@ std::string header_text(const std::vector<Output>& outputs,
   int64_t offset = 0;
   for (const Output& output : outputs) {
     const int64_t end = offset + static_cast<int64_t>(output.tensor.nbytes());
-    header[output.name] = {{"dtype", output.dtype_name},
+    header[output.name] = {{"dtype", output.dtype->name},
                            {"shape", output.tensor.sizes().vec()},
                            {"data_offsets", {offset, end}}};
     offset = end;
@@ -224,10 +224,8 @@ void write_safetensors(const std::string& path, const TensorFile& file) {
   for (const auto& [name, tensor] : file.tensors) {
     outputs.push_back(checked_output(name, tensor, prefix));
   }
-  // Falling item size keeps every tensor aligned, so that none needs a copy on reading.
-  std::stable_sort(outputs.begin(), outputs.end(), [](const Output& a, const Output& b) {
-    return a.tensor.itemsize() > b.tensor.itemsize();
-  });
+  std::stable_sort(outputs.begin(), outputs.end(),
+                   [](const Output& x, const Output& y) { return x.dtype < y.dtype; });
   const std::string text = header_text(outputs, file.metadata);
   if (text.size() > detail::kMaxHeaderSize || outputs.size() > detail::kMaxTensors ||
       file.metadata.size() > detail::kMaxMetadata) {

@@ -22,12 +22,14 @@ struct DtypeName {
   const char* name;
   c10::ScalarType dtype;
 };
+/// In the order in which PyPI safetensors lays tensors out: by falling item size, so that every
+/// tensor is aligned and none needs a copy on reading.
 inline constexpr DtypeName kDtypes[] = {
-    {"F64", c10::ScalarType::Double}, {"F32", c10::ScalarType::Float},
-    {"F16", c10::ScalarType::Half},   {"BF16", c10::ScalarType::BFloat16},
-    {"I64", c10::ScalarType::Long},   {"I32", c10::ScalarType::Int},
-    {"I16", c10::ScalarType::Short},  {"I8", c10::ScalarType::Char},
-    {"U8", c10::ScalarType::Byte},    {"BOOL", c10::ScalarType::Bool},
+    {"I64", c10::ScalarType::Long},      {"F64", c10::ScalarType::Double},
+    {"F32", c10::ScalarType::Float},     {"I32", c10::ScalarType::Int},
+    {"BF16", c10::ScalarType::BFloat16}, {"F16", c10::ScalarType::Half},
+    {"I16", c10::ScalarType::Short},     {"I8", c10::ScalarType::Char},
+    {"U8", c10::ScalarType::Byte},       {"BOOL", c10::ScalarType::Bool},
 };
 
 /// One tensor as the header describes it; begin and end count from the start of the data.

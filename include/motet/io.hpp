@@ -30,8 +30,8 @@ TensorFile read_safetensors(const std::string& path);
 /// tests.
 TensorFile parse_safetensors(std::string_view bytes, const std::string& name);
 /// Writes atomically. The bytes depend only on the contents, and are those of PyPI safetensors:
-/// tensors by falling item size, then name. Throws ShapeError for what the format cannot hold,
-/// DataError when it cannot be written.
+/// tensors by dtype (falling item size), then name. Throws ShapeError for what the format cannot
+/// hold, DataError when it cannot be written.
 void write_safetensors(const std::string& path, const TensorFile& file);
 
 /// Reads a .npy file (versions 1-3; float32, float64, C order, 1 to 8 dimensions, little endian).

@@ -2,7 +2,7 @@
 // sentence, and a file filled in tiles is the file written at once.
 #include <limits>
 
-#include "io_fixture.hpp"
+#include "unit/io_fixture.hpp"
 
 namespace motet {
 namespace {

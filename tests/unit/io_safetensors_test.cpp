@@ -2,7 +2,7 @@
 // broken is refused with its own sentence.
 #include <limits>
 
-#include "io_fixture.hpp"
+#include "unit/io_fixture.hpp"
 
 namespace motet {
 namespace {

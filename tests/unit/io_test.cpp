@@ -6,7 +6,7 @@
 
 #include <csignal>
 
-#include "io_fixture.hpp"
+#include "unit/io_fixture.hpp"
 
 namespace motet {
 namespace {
