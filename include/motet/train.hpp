@@ -22,8 +22,12 @@ class DataSet {
 };
 using DataSetPtr = std::shared_ptr<const DataSet>;
 
-/// A built-in set: ring, bar, checkerboard, moons, swiss_roll (2-D, roughly inside [-1, 1]^2).
-/// Throws ConfigError listing the names.
+/// A built-in set, 2-D, roughly inside [-1, 1]^2. ring, bar: the benchmark's laws (model.hpp).
+/// checkerboard: uniform on the 8 squares of a 4 x 4 board over [-1, 1]^2 that touch the corner
+/// (-1, -1) or one another at corners. moons: two interleaved half circles, the first
+/// (cos a, sin a), the second (1 - cos a, 1/2 - sin a), a uniform on (0, pi), plus normal noise of
+/// sd .05, then (x - 1/2, y - 1/4) / 1.5. swiss_roll: (a cos a, a sin a) / (4.5 pi), a uniform on
+/// (1.5 pi, 4.5 pi), plus normal noise of sd .02. Throws ConfigError listing the names.
 DataSetPtr builtin_data(const std::string& name);
 /// Draws of an analytic law, such as a Gaussian mixture of any dimension.
 DataSetPtr analytic_data(AnalyticPtr law);
@@ -40,16 +44,18 @@ struct TrainConfig {
   double beta1 = 0.9, beta2 = 0.999, adam_epsilon = 1e-8;
   double ema_decay = 0.999;
   double gradient_clip = 0.0;    ///< largest global norm; 0: off
-  bool mixed_precision = false;  ///< bfloat16 matrix products, float32 master weights
+  bool mixed_precision = false;  ///< bfloat16 matrix products in the blocks; float32 weights,
+                                 ///< moments, norms, residual stream, first and last layer, loss.
+                                 ///< Needs a processor with AMX (ConfigError)
   bool reference_path = false;   ///< plain autograd instead of the hand-written passes: the
                                  ///< definition, for tests and benches
   uint64_t seed = 0;
   int64_t held_out_every = 1000;  ///< steps between held-out losses
-  int64_t held_out_size = 4000;
+  int64_t held_out_size = 20000;  ///< points, spread evenly over the levels; at least num_levels
 };
 
-/// Loss on held-out noise, mean over points and coordinates of (eps - eps_hat)^2 of the EMA
-/// network.
+/// Loss on held-out points and noise, the same at every step of a run: mean over points and
+/// coordinates of (eps - eps_hat)^2 of the EMA network, in float32.
 struct HeldOut {
   int64_t step = 0;
   double mean = 0.0;
@@ -57,27 +63,33 @@ struct HeldOut {
 };
 
 /// Everything to go on with: named tensors (weights, EMA, Adam moments) and the step. Resumes to
-/// the same bits.
+/// the same bits. The tensors an observer sees are the ones training goes on with: clone what is to
+/// be kept.
 struct TrainState {
   int64_t step = 0;
   std::map<std::string, Tensor>
       tensors;                 ///< "weight.<name>", "ema.<name>", "adam1.<name>", "adam2.<name>"
   std::vector<double> losses;  ///< mean training loss of each 100 steps
+  double pending_loss = 0.0;   ///< sum of the losses since the last entry of `losses`
   std::vector<HeldOut> held_out;
 };
 
 /// Called after every step; return false to stop early (train then throws Interrupted).
 using TrainObserver = std::function<bool(const TrainState& state, double loss)>;
 
-/// Initial state: Linear weights as the reference (truncated normal, sd 1/sqrt(fan_in)), last layer
-/// of each block and output layer zero (for energy_norm the output layer is not zero: ||0||^2 has
-/// no gradient).
+/// Initial state as the reference's: Linear weights normal of sd 1/sqrt(fan_in) truncated at 2 sd,
+/// embedding the same with sd 1, biases 0, norms 1, last layer of each block and output layer zero
+/// (for energy_norm the output layer is drawn like the others: ||0||^2 has no gradient). Throws
+/// ConfigError for bad settings.
 TrainState initial_state(const TrainConfig& config);
 
-/// Trains from `state` (default: initial_state) to config.num_steps; the result's Weights are the
-/// EMA's. Loss: mean ||eps - eps_hat(x_t, t)||^2 / d, t uniform, fresh data and noise every step,
-/// drawn from Philox at (step). Throws NumericalError naming the step when the loss is not finite,
-/// ConfigError for bad settings.
+/// Trains from `resume` (default: initial_state) to config.num_steps. Loss: mean over the batch of
+/// ||eps - eps_hat(x_t, t)||^2 / d (Ho et al. 2020, eq. 14), t uniform, fresh data and noise every
+/// step, drawn from Philox at (step): the bits depend neither on the number of threads nor on
+/// interruptions (reference_path: the latter only). Adam (Kingma and Ba 2015) with epsilon outside
+/// the root; average <- ema_decay average + (1 - ema_decay) weight after each step, from the
+/// initial weights. Throws ConfigError for bad settings, DataError when `resume` is not of this
+/// network, NumericalError naming the step when loss or gradient is not finite.
 TrainState train(const TrainConfig& config, const DataSet& data, const TrainObserver& observer = {},
                  const TrainState* resume = nullptr);
 /// The EMA network of a state, with provenance filled in from config and data.

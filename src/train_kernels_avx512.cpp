@@ -1,0 +1,28 @@
+// The training loops for processors with AVX512.
+#include "train_kernels.hpp"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,prefer-vector-width=512")
+#pragma GCC optimize("fp-contract=fast")
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross a function that is not inlined
+
+namespace motet::detail::avx512 {
+namespace {
+#include "train_kernels.inc"
+#include "train_lanes.inc"
+#include "train_layout.inc"
+}  // namespace
+
+template <class Real, class Operand>
+const Kernels<Real, Operand>& loops() {
+  static const Loops<Real, Operand> instance;
+  return instance;
+}
+template const Kernels<float, float>& loops();
+template const Kernels<float, c10::BFloat16>& loops();
+template const Kernels<double, double>& loops();
+
+}  // namespace motet::detail::avx512
+#endif

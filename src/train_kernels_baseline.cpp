@@ -1,0 +1,23 @@
+// The training loops for any processor.
+#include "train_kernels.hpp"
+
+#pragma GCC optimize("fp-contract=fast")
+#pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross a function that is not inlined
+
+namespace motet::detail::baseline {
+namespace {
+#include "train_kernels.inc"
+#include "train_lanes.inc"
+#include "train_layout.inc"
+}  // namespace
+
+template <class Real, class Operand>
+const Kernels<Real, Operand>& loops() {
+  static const Loops<Real, Operand> instance;
+  return instance;
+}
+template const Kernels<float, float>& loops();
+template const Kernels<float, c10::BFloat16>& loops();
+template const Kernels<double, double>& loops();
+
+}  // namespace motet::detail::baseline

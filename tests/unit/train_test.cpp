@@ -1,0 +1,367 @@
+// Training: hand-written gradients against autograd, the optimiser against closed forms, resuming.
+#include "motet/train.hpp"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <array>
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "motet/error.hpp"
+#include "support/throw.hpp"
+#include "train_pass.hpp"
+
+namespace motet {
+namespace {
+
+using detail::Arithmetic;
+using detail::Batch;
+
+NetworkConfig small_network(Parameterisation parameterisation) {
+  // Widths that are no multiples of the padding; 150 rows are no whole number of tiles.
+  return {.event_dim = 3,
+          .width = 20,
+          .num_blocks = 2,
+          .widen = 2,
+          .embedding_dim = 5,
+          .num_levels = 7,
+          .parameterisation = parameterisation};
+}
+
+struct Problem {
+  Tensor weights;
+  Batch batch;
+};
+
+Problem random_problem(const NetworkConfig& network, int64_t rows) {
+  const auto layout = detail::parameter_layout(network);
+  const int64_t count = layout.back().offset + layout.back().count;
+  Rng rng(7);
+  const auto normal = [&rng](at::IntArrayRef shape) {
+    return rng.normal_like(at::empty(shape, at::kDouble));
+  };
+  Problem problem;
+  problem.weights = 0.2 * normal({count, 1}).flatten();
+  const Tensor u = rng.uniform(rows, problem.weights);
+  problem.batch = {normal({rows, network.event_dim}), normal({rows, network.event_dim}),
+                   (u * network.num_levels).floor().to(at::kLong)};
+  return problem;
+}
+
+Batch to_float(const Batch& batch) {
+  return {batch.x.to(at::kFloat), batch.noise.to(at::kFloat), batch.level};
+}
+
+std::string name_of(const testing::TestParamInfo<Parameterisation>& info) {
+  const std::array<std::string, 3> names = {"Score", "EnergyNorm", "EnergyResidual"};
+  return names[static_cast<size_t>(info.param)];
+}
+
+class GradientTest : public testing::TestWithParam<Parameterisation> {};
+
+TEST_P(GradientTest, HandWrittenEqualsAutogradInFloat64) {
+  const NetworkConfig network = small_network(GetParam());
+  const Problem problem = random_problem(network, 150);
+  const Tensor expected = at::zeros_like(problem.weights);
+  const Tensor found = at::full_like(problem.weights, 99.0);
+  const double expected_loss =
+      detail::reference_pass(network)->gradient(problem.weights, problem.batch, expected);
+  const double found_loss = detail::tiled_pass(network, Arithmetic::float64)
+                                ->gradient(problem.weights, problem.batch, found);
+  EXPECT_NEAR(found_loss, expected_loss, 1e-12 * expected_loss);
+  for (const auto& p : detail::parameter_layout(network)) {
+    const Tensor a = expected.narrow(0, p.offset, p.count);
+    const Tensor b = found.narrow(0, p.offset, p.count);
+    EXPECT_LT((a - b).abs().max().item<double>(), 1e-12 * (1.0 + a.abs().max().item<double>()))
+        << p.name;
+    EXPECT_TRUE(a.abs().max().item<double>() > 0.0 || p.name == "output.bias") << p.name;
+  }
+}
+
+TEST_P(GradientTest, LossesOfRowsEqualTheReferences) {
+  const NetworkConfig network = small_network(GetParam());
+  const Problem problem = random_problem(network, 150);
+  const Tensor expected =
+      detail::reference_pass(network)->row_losses(problem.weights, problem.batch);
+  const Tensor found =
+      detail::tiled_pass(network, Arithmetic::float64)->row_losses(problem.weights, problem.batch);
+  EXPECT_LT(((expected - found) / expected).abs().max().item<double>(), 1e-11);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GradientTest,
+                         testing::Values(Parameterisation::score, Parameterisation::energy_norm,
+                                         Parameterisation::energy_residual),
+                         name_of);
+
+// One float32 rounding is 6e-8; sums of about 1000 terms through a dozen layers lose two digits.
+TEST_P(GradientTest, Float32KeepsFiveDigits) {
+  const NetworkConfig network = small_network(GetParam());
+  const Problem problem = random_problem(network, 150);
+  const Tensor expected = at::zeros_like(problem.weights);
+  detail::reference_pass(network)->gradient(problem.weights, problem.batch, expected);
+  const Tensor found = at::zeros_like(problem.weights, at::kFloat);
+  detail::tiled_pass(network, Arithmetic::float32)
+      ->gradient(problem.weights.to(at::kFloat), to_float(problem.batch), found);
+  for (const auto& p : detail::parameter_layout(network)) {
+    const Tensor a = expected.narrow(0, p.offset, p.count);
+    const Tensor b = found.narrow(0, p.offset, p.count).to(at::kDouble);
+    EXPECT_LE((a - b).norm().item<double>(), 1e-5 * a.norm().item<double>()) << p.name;
+  }
+}
+
+// A bfloat16 rounding is 2e-3 (half of 2^-8); the products' sums average it down.
+TEST_P(GradientTest, Bfloat16KeepsOnePercent) {
+  if (!detail::has_bfloat16_products()) {
+    GTEST_SKIP() << "no bfloat16 matrix unit";
+  }
+  const NetworkConfig network = small_network(GetParam());
+  const Problem problem = random_problem(network, 150);
+  const Tensor expected = at::zeros_like(problem.weights);
+  detail::reference_pass(network)->gradient(problem.weights, problem.batch, expected);
+  const Tensor found = at::zeros_like(problem.weights, at::kFloat);
+  detail::tiled_pass(network, Arithmetic::bfloat16)
+      ->gradient(problem.weights.to(at::kFloat), to_float(problem.batch), found);
+  for (const auto& p : detail::parameter_layout(network)) {
+    const Tensor a = expected.narrow(0, p.offset, p.count);
+    const Tensor b = found.narrow(0, p.offset, p.count).to(at::kDouble);
+    EXPECT_LE((a - b).norm().item<double>(), 1e-2 * a.norm().item<double>()) << p.name;
+  }
+}
+
+TEST_P(GradientTest, BitsDoNotDependOnTheNumberOfThreads) {
+  const NetworkConfig network = small_network(GetParam());
+  const Problem problem = random_problem(network, 150);
+  const Tensor weights = problem.weights.to(at::kFloat);
+  const Tensor one = at::zeros_like(weights);
+  const Tensor many = at::zeros_like(weights);
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);
+  detail::tiled_pass(network, Arithmetic::float32)->gradient(weights, to_float(problem.batch), one);
+  at::set_num_threads(3);
+  detail::tiled_pass(network, Arithmetic::float32)
+      ->gradient(weights, to_float(problem.batch), many);
+  at::set_num_threads(threads);
+  EXPECT_TRUE(at::equal(one, many));
+}
+
+TrainConfig small_training(Parameterisation parameterisation = Parameterisation::score) {
+  TrainConfig config;
+  config.network = small_network(parameterisation);
+  config.network.event_dim = 2;
+  config.schedule = NoiseSchedule::cosine(7);
+  config.num_steps = 12;
+  config.batch_size = 70;
+  config.held_out_every = 5;
+  config.held_out_size = 140;
+  config.seed = 3;
+  return config;
+}
+
+void expect_same_bits(const TrainState& a, const TrainState& b) {
+  EXPECT_EQ(a.step, b.step);
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.pending_loss, b.pending_loss);
+  ASSERT_EQ(a.tensors.size(), b.tensors.size());
+  for (const auto& [name, tensor] : a.tensors) {
+    EXPECT_TRUE(at::equal(tensor, b.tensors.at(name))) << name;
+  }
+  ASSERT_EQ(a.held_out.size(), b.held_out.size());
+  for (size_t i = 0; i < a.held_out.size(); ++i) {
+    EXPECT_EQ(a.held_out[i].step, b.held_out[i].step);
+    EXPECT_EQ(a.held_out[i].per_level, b.held_out[i].per_level);
+  }
+}
+
+TrainState clone(const TrainState& state) {
+  TrainState copy = state;
+  for (auto& [name, tensor] : copy.tensors) {
+    tensor = tensor.clone();
+  }
+  return copy;
+}
+
+TEST(Train, ResumesToTheSameBits) {
+  for (const bool mixed : {false, detail::has_bfloat16_products()}) {
+    TrainConfig config = small_training();
+    config.mixed_precision = mixed;
+    const DataSetPtr data = builtin_data("ring");
+    const TrainState whole = train(config, *data);
+    TrainState stopped;
+    const auto stop_at_7 = [&stopped](const TrainState& state, double) {
+      stopped = clone(state);
+      return state.step < 7;
+    };
+    EXPECT_THROW(train(config, *data, stop_at_7), Interrupted);
+    const TrainState before = clone(stopped);
+    expect_same_bits(train(config, *data, {}, &stopped), whole);
+    expect_same_bits(stopped, before);  // resuming leaves the given state as it was
+  }
+}
+
+TEST(Train, FirstStepIsTheClosedFormOfAdamAndOfTheAverage) {
+  TrainConfig config = small_training();
+  config.num_steps = 1;
+  config.ema_decay = 0.9;
+  const TrainState start = initial_state(config);
+  const TrainState end = train(config, *builtin_data("bar"));
+  for (const auto& p : detail::parameter_layout(config.network)) {
+    const Tensor before = start.tensors.at("weight." + p.name);
+    const Tensor after = end.tensors.at("weight." + p.name);
+    // m1 = .1 g, m2 = .001 g^2: the step is rate g / (|g| + eps).
+    const Tensor g = end.tensors.at("adam1." + p.name) / 0.1;
+    EXPECT_TRUE(at::allclose(end.tensors.at("adam2." + p.name), 0.001 * g * g, 1e-4, 1e-30))
+        << p.name;
+    const Tensor expected = before - config.learning_rate * g / (g.abs() + config.adam_epsilon);
+    EXPECT_TRUE(at::allclose(after, expected, 1e-5, 1e-7)) << p.name;
+    EXPECT_TRUE(
+        at::allclose(end.tensors.at("ema." + p.name), 0.9 * before + 0.1 * after, 1e-5, 1e-7))
+        << p.name;
+  }
+}
+
+TEST(Train, ClippingScalesTheGradientToTheGivenNorm) {
+  TrainConfig config = small_training();
+  config.num_steps = 1;
+  const auto norm = [](const TrainState& state) {
+    double squares = 0.0;
+    for (const auto& [name, tensor] : state.tensors) {
+      if (name.starts_with("adam1.")) {
+        squares += tensor.to(at::kDouble).square().sum().item<double>();
+      }
+    }
+    return std::sqrt(squares) / 0.1;
+  };
+  const DataSetPtr data = builtin_data("ring");
+  const double free = norm(train(config, *data));
+  config.gradient_clip = 0.5 * free;
+  EXPECT_NEAR(norm(train(config, *data)), 0.5 * free, 1e-5 * free);
+  config.gradient_clip = 2.0 * free;
+  EXPECT_DOUBLE_EQ(norm(train(config, *data)), free);
+}
+
+TEST(Train, InitialStateIsTheReferences) {
+  TrainConfig config = small_training();
+  config.network.width = 64;
+  const TrainState state = initial_state(config);
+  const auto weight = [&](const std::string& name) { return state.tensors.at("weight." + name); };
+  EXPECT_EQ(weight("blocks.1.output.weight").abs().max().item<float>(), 0.0F);
+  EXPECT_EQ(weight("output.weight").abs().max().item<float>(), 0.0F);
+  EXPECT_EQ(weight("blocks.0.hidden.bias").abs().max().item<float>(), 0.0F);
+  EXPECT_EQ(weight("blocks.0.norm.weight").min().item<float>(), 1.0F);
+  const Tensor middle = weight("blocks.0.middle.weight") * std::sqrt(128.0);
+  EXPECT_LE(middle.abs().max().item<double>(), 2.0);
+  EXPECT_GT(middle.abs().max().item<double>(), 1.99);
+  // 0.8796 is the sd of a normal truncated at 2; 128^2 draws know it to 0.6 % (1 sd).
+  EXPECT_NEAR(middle.std().item<double>(), 0.8796, 0.02);
+  EXPECT_NEAR(middle.mean().item<double>(), 0.0, 0.03);
+  config.network.parameterisation = Parameterisation::energy_norm;
+  EXPECT_GT(initial_state(config).tensors.at("weight.output.weight").abs().max().item<float>(), 0);
+}
+
+TEST(Train, LossFallsForEveryParameterisation) {
+  for (const auto parameterisation : {Parameterisation::score, Parameterisation::energy_norm,
+                                      Parameterisation::energy_residual}) {
+    TrainConfig config = small_training(parameterisation);
+    config.num_steps = 300;
+    config.batch_size = 128;
+    config.learning_rate = 5e-3;
+    config.ema_decay = 0.9;
+    config.held_out_every = 300;
+    config.held_out_size = 700;
+    const TrainState state = train(config, *builtin_data("bar"));
+    ASSERT_EQ(state.losses.size(), 3U);
+    EXPECT_LT(state.losses.back(), 0.9 * state.losses.front());
+    // Predicting 0 has loss 1; the last level is nearly pure noise and easy, the first hard.
+    EXPECT_LT(state.held_out.back().mean, 0.4);
+    EXPECT_LT(state.held_out.back().per_level.back(), state.held_out.back().per_level.front());
+  }
+}
+
+TEST(Train, WeightsAreTheAveragesWithTheirOrigin) {
+  const TrainConfig config = small_training();
+  const DataSetPtr data = builtin_data("ring");
+  const TrainState state = train(config, *data);
+  const Weights weights = trained_weights(config, state, *data);
+  EXPECT_TRUE(at::equal(weights.tensors.at("input.weight"), state.tensors.at("ema.input.weight")));
+  EXPECT_EQ(weights.tensors.size(), expected_tensors(config.network).size());
+  EXPECT_EQ(weights.provenance.at("seed"), "3");
+  EXPECT_EQ(weights.provenance.at("num_steps"), "12");
+  EXPECT_TRUE(weights.config == config.network);
+}
+
+TEST(Train, NamesTheStepWhereTheLossBreaksDown) {
+  TrainConfig config = small_training();
+  config.learning_rate = 1e30;
+  try {
+    train(config, *builtin_data("ring"));
+    FAIL() << "trained with a learning rate of 1e30";
+  } catch (const NumericalError& error) {
+    EXPECT_NE(std::string(error.what()).find("is not finite at step "), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("lower learning_rate"), std::string::npos);
+  }
+}
+
+struct BadSetting {
+  std::function<void(TrainConfig&)> spoil;
+  std::string message;
+};
+
+TEST(Train, RefusesBadSettings) {
+  const std::vector<BadSetting> bad = {
+      {[](TrainConfig& c) { c.num_steps = -1; }, "train: num_steps = -1, must be >= 0"},
+      {[](TrainConfig& c) { c.batch_size = 0; }, "train: batch_size = 0, must be >= 1"},
+      {[](TrainConfig& c) { c.learning_rate = -0.5; },
+       "train: learning_rate = -0.5, must be > 0 and finite"},
+      {[](TrainConfig& c) { c.learning_rate = NAN; },
+       "train: learning_rate = nan, must be > 0 and finite"},
+      {[](TrainConfig& c) { c.beta1 = 1.0; }, "train: beta1 = 1, must be in [0, 1)"},
+      {[](TrainConfig& c) { c.beta2 = -0.1; }, "train: beta2 = -0.1, must be in [0, 1)"},
+      {[](TrainConfig& c) { c.adam_epsilon = 0.0; },
+       "train: adam_epsilon = 0, must be > 0 and finite"},
+      {[](TrainConfig& c) { c.ema_decay = 1.5; }, "train: ema_decay = 1.5, must be in [0, 1)"},
+      {[](TrainConfig& c) { c.gradient_clip = -1.0; },
+       "train: gradient_clip = -1, must be >= 0 and finite (0: off)"},
+      {[](TrainConfig& c) { c.held_out_every = 0; }, "train: held_out_every = 0, must be >= 1"},
+      {[](TrainConfig& c) { c.held_out_size = 6; },
+       "train: held_out_size = 6, must be at least network.num_levels"},
+      {[](TrainConfig& c) { c.network.event_dim = 3; },
+       "train: network.event_dim = 3, but the data moons have 2 dimensions; set "
+       "network.event_dim = 2"},
+      {[](TrainConfig& c) { c.network.num_levels = 9; },
+       "train: network.num_levels = 9, but the schedule cosine(7, offset=0.008, max_beta=0.999) "
+       "has 7 levels; make them equal"},
+      {[](TrainConfig& c) { c.mixed_precision = c.reference_path = true; },
+       "train: mixed_precision = true needs the hand-written passes; set reference_path = false"},
+  };
+  for (const BadSetting& setting : bad) {
+    TrainConfig config = small_training();
+    setting.spoil(config);
+    EXPECT_THROW_MSG(train(config, *builtin_data("moons")), ConfigError, setting.message);
+  }
+}
+
+TEST(Train, RefusesStatesOfOtherTrainings) {
+  TrainConfig config = small_training();
+  const DataSetPtr data = builtin_data("moons");
+  TrainState state = initial_state(config);
+  state.step = 13;
+  EXPECT_THROW_MSG(train(config, *data, {}, &state), ConfigError,
+                   "train: the state to resume is at step 13, but num_steps = 12; raise num_steps "
+                   "to train on");
+  state.step = 0;
+  state.tensors["ema.input.bias"] = at::zeros({4});
+  EXPECT_THROW_MSG(train(config, *data, {}, &state), DataError,
+                   "train: the state to resume is not of this network: tensor \"ema.input.bias\" "
+                   "has shape [4], expected shape [20]");
+  state.tensors.erase("adam1.input.bias");
+  EXPECT_THROW_MSG(train(config, *data, {}, &state), DataError,
+                   "train: the state to resume is not of this network: tensor "
+                   "\"adam1.input.bias\" is missing, expected shape [20]");
+}
+
+}  // namespace
+}  // namespace motet
