@@ -11,8 +11,6 @@
 namespace motet::detail::avx512 {
 namespace {
 #include "train_kernels.inc"
-#include "train_lanes.inc"
-#include "train_layout.inc"
 }  // namespace
 
 template <class Real, class Operand>

@@ -7,8 +7,6 @@
 namespace motet::detail::baseline {
 namespace {
 #include "train_kernels.inc"
-#include "train_lanes.inc"
-#include "train_layout.inc"
 }  // namespace
 
 template <class Real, class Operand>
