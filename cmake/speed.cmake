@@ -1,10 +1,11 @@
 # What makes builds fast, used where it is there: ccache, mold, little debug information.
 find_program(MOTET_CCACHE ccache)
 if(MOTET_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  # Without this ccache declines every file that uses a precompiled header.
+  # Without the sloppiness ccache declines every file that uses a precompiled header; with the base
+  # folder another clone of the repository finds the same results.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-      ${MOTET_CCACHE})
+      CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${MOTET_CCACHE})
 endif()
 
 find_program(MOTET_MOLD mold)
