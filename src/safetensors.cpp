@@ -98,10 +98,12 @@ void check_layout(const detail::Header& header, int64_t data_size, const std::st
 
 // A byte other than 0 and 1 in a C++ bool is undefined behaviour.
 void check_bools(const detail::Entry& entry, const char* data, const std::string& prefix) {
-  const auto is_bool = [](char c) { return c == 0 || c == 1; };
+  if (entry.dtype != c10::ScalarType::Bool) {
+    return;
+  }
   const char* end = data + entry.num_bytes();
-  const char* bad = std::find_if_not(data, end, is_bool);
-  if (entry.dtype == c10::ScalarType::Bool && bad != end) {
+  const char* bad = std::find_if_not(data, end, [](char c) { return c == 0 || c == 1; });
+  if (bad != end) {
     throw DataError(prefix + "tensor " + detail::quoted_text(entry.name) +
                     ": a BOOL must be 0 or 1, but element " + std::to_string(bad - data) + " is " +
                     std::to_string(static_cast<int>(static_cast<unsigned char>(*bad))));
