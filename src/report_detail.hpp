@@ -13,6 +13,8 @@ struct MetricsRow {
   const nlohmann::json* json;  ///< of the run
 };
 
+/// A whole self-contained page around `body`, with the style that all pages share.
+std::string html_page(const std::string& title, const std::string& body);
 /// "12.35"; "-" when not finite.
 std::string fixed(double value, int digits);
 /// One sentence of what happened.
