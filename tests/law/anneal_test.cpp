@@ -233,10 +233,13 @@ TEST(AnnealLaw, NoStepsAndNoReverseLeaveTheChainsWhereTheyAre) {
 TEST(AnnealLaw, OneChainAndNoChainRunInEveryDimension) {
   const NoiseSchedule schedule = NoiseSchedule::cosine(20);
   const HmcConfig hmc{.num_leapfrog = 2, .damping = 0.5};
-  const std::vector<KernelPtr> kernels = {
-      std::make_shared<Ula>(), std::make_shared<Mala>(line_ratio(3)), std::make_shared<Uhmc>(hmc),
-      std::make_shared<Hmc>(hmc, curve_ratio())};
+  std::vector<KernelPtr> kernels = {std::make_shared<Ula>(), std::make_shared<Mala>(line_ratio(3)),
+                                    std::make_shared<Uhmc>(hmc),
+                                    std::make_shared<Hmc>(hmc, curve_ratio()), nullptr};
   for (const int64_t d : {1, 50}) {
+    HmcConfig heavy = hmc;
+    heavy.mass.assign(static_cast<size_t>(d), 2.0);
+    kernels.back() = std::make_shared<Hmc>(heavy, curve_ratio());
     for (const int64_t num_chains : {0, 1}) {
       for (const KernelPtr& kernel : kernels) {
         AnnealConfig config = plan(schedule, {12, 5, 0}, 2, 0.02);
