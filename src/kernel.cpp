@@ -98,13 +98,14 @@ Tensor mass_for(const HmcConfig& config, const Tensor& x) {
   if (config.mass.empty()) {
     return {};
   }
-  const Tensor event = x.select(0, 0);
-  if (event.numel() != static_cast<int64_t>(config.mass.size())) {
+  const at::IntArrayRef event = x.sizes().slice(1);
+  const int64_t num_coordinates = c10::multiply_integers(event);
+  if (num_coordinates != static_cast<int64_t>(config.mass.size())) {
     throw ShapeError("kernel: mass has " + std::to_string(config.mass.size()) +
-                     " entries, but one sample has " + std::to_string(event.numel()) +
+                     " entries, but one sample has " + std::to_string(num_coordinates) +
                      " coordinates; give one entry a coordinate, or none for unit mass");
   }
-  return at::tensor(config.mass, x.options()).view(event.sizes()).unsqueeze(0);
+  return at::tensor(config.mass, x.options()).view(event).unsqueeze(0);
 }
 
 Tensor refresh_momentum(const ChainState& now, double damping, const Tensor& mass, Rng& rng) {

@@ -9,7 +9,7 @@
 
 #include "motet/error.hpp"
 #include "philox.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 
 namespace motet {
 namespace {

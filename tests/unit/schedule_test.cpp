@@ -7,7 +7,7 @@
 #include <numbers>
 
 #include "motet/error.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 
 namespace motet {
 namespace {

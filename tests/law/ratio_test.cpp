@@ -1,0 +1,204 @@
+// Laws of the log ratio estimators: antisymmetry, polynomial exactness, orders, exact parts.
+#include "motet/ratio.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "motet/compose.hpp"
+#include "motet/kernel.hpp"
+#include "motet/rng.hpp"
+#include "support/models.hpp"
+
+namespace motet::testing {
+namespace {
+
+Path path_through(const Target& target, const std::vector<Tensor>& points) {
+  Path path;
+  for (const Tensor& point : points) {
+    path.points.push_back(point);
+    path.evals.push_back(target.evaluate(point));
+  }
+  return path;
+}
+
+Path reversed(const Path& path) {
+  return {{path.points.rbegin(), path.points.rend()}, {path.evals.rbegin(), path.evals.rend()}};
+}
+
+double max_abs(const Tensor& values) { return values.abs().max().item<double>(); }
+
+struct Segments {
+  Tensor start;
+  Tensor direction;
+};
+
+Segments random_segments(int64_t num_chains, int64_t d) {
+  Rng rng(31);
+  const Tensor start = rng.normal_like(at::empty({num_chains, d}, at::kDouble));
+  return {start, rng.normal_like(start)};
+}
+
+// A bent path of num_points points with random steps.
+std::vector<Tensor> random_points(int64_t num_points, int64_t d) {
+  const Segments segments = random_segments(100, d);
+  std::vector<Tensor> points = {segments.start};
+  Rng rng(32);
+  for (int64_t i = 1; i < num_points; ++i) {
+    points.push_back(points.back() + 0.3 * rng.normal_like(segments.start));
+  }
+  return points;
+}
+
+std::vector<LogRatioPtr> quadratures() {
+  std::vector<LogRatioPtr> ratios = {curve_ratio()};
+  for (const int64_t num_points : {2, 3, 4, 10}) {
+    ratios.push_back(line_ratio(num_points));
+  }
+  for (const int64_t num_points : {3, 5, 9}) {
+    ratios.push_back(line_ratio(num_points, LineRule::simpson));
+  }
+  for (const int64_t num_points : {2, 3, 4, 5, 8}) {
+    ratios.push_back(line_ratio(num_points, LineRule::gauss_lobatto));
+  }
+  return ratios;
+}
+
+void expect_antisymmetric(const LogRatio& ratio, const ModelPtr& model, int64_t num_points) {
+  const Target target(model, level_at(0.8));
+  const Path path = path_through(target, random_points(num_points, model->event_shape()[0]));
+  const Tensor forth = ratio.estimate(target, path);
+  const Tensor back = ratio.estimate(target, reversed(path));
+  EXPECT_GT(max_abs(forth), 0.1);
+  EXPECT_LT(max_abs(forth + back), 1e-12) << ratio.describe() << " on " << model->describe();
+}
+
+TEST(RatioLaw, ChangesItsSignWithThePath) {
+  const ModelPtr mixed = product({{skewed_mixture()}, {rotating_gaussian(2, 2.0), 0.7}});
+  for (const LogRatioPtr& ratio : quadratures()) {
+    for (const int64_t num_points : {2, 4}) {
+      expect_antisymmetric(*ratio, rotating_gaussian(2, 3.0), num_points);
+      expect_antisymmetric(*ratio, score_only(uneven_mixture(50, 4)), num_points);
+      expect_antisymmetric(*ratio, mixed, num_points);
+    }
+  }
+  expect_antisymmetric(*exact_ratio(), skewed_mixture(), 4);
+}
+
+// int_0^1 of a polynomial integrand of degree `power` along random segments.
+double polynomial_error(const LogRatio& ratio, int64_t power) {
+  const Segments segments = random_segments(200, 2);
+  const std::vector<Tensor> points = {segments.start, segments.start + segments.direction};
+  const Target scores(power_score(2, power, /*is_exact=*/false), level_at(0.5));
+  const Target densities(power_score(2, power, /*is_exact=*/true), level_at(0.5));
+  const Tensor estimate = ratio.estimate(scores, path_through(scores, points));
+  const Tensor exact = exact_ratio()->estimate(densities, path_through(densities, points));
+  return ((estimate - exact).abs() / (1.0 + exact.abs())).max().item<double>();
+}
+
+void expect_degree(const LogRatioPtr& ratio, int64_t degree) {
+  for (int64_t power = 0; power <= degree; ++power) {
+    EXPECT_LT(polynomial_error(*ratio, power), 1e-11) << ratio->describe() << ", power " << power;
+  }
+  EXPECT_GT(polynomial_error(*ratio, degree + 1), 1e-6) << ratio->describe();
+}
+
+TEST(RatioLaw, RulesAreExactToTheirDegreeAndNoFurther) {
+  for (const int64_t num_points : {2, 3, 10}) {
+    expect_degree(line_ratio(num_points), 1);
+  }
+  expect_degree(curve_ratio(), 1);
+  expect_degree(line_ratio(3, LineRule::simpson), 3);
+  expect_degree(line_ratio(5, LineRule::simpson), 3);
+  for (const int64_t num_points : {2, 3, 4, 5, 6}) {
+    expect_degree(line_ratio(num_points, LineRule::gauss_lobatto), 2 * num_points - 3);
+  }
+}
+
+// Error of a line rule on segments of `length` times the random directions.
+double line_error(const LogRatio& ratio, double length) {
+  const AnalyticPtr law = skewed_mixture();
+  const Segments segments = random_segments(400, 2);
+  const std::vector<Tensor> points = {segments.start, segments.start + length * segments.direction};
+  const Target scores(score_only(law), level_at(0.8));
+  const Target densities(law, level_at(0.8));
+  return (ratio.estimate(scores, path_through(scores, points)) -
+          exact_ratio()->estimate(densities, path_through(densities, points)))
+      .abs()
+      .mean()
+      .item<double>();
+}
+
+void expect_order_in_length(const LogRatioPtr& ratio, double order, double length) {
+  const double measured = std::log2(line_error(*ratio, length) / line_error(*ratio, 0.5 * length));
+  // Orders of symmetric rules are odd: half a unit tells neighbours apart.
+  EXPECT_NEAR(measured, order, 0.5) << ratio->describe();
+}
+
+TEST(RatioLaw, LineErrorsFallWithTheLengthAtTheirOrder) {
+  expect_order_in_length(line_ratio(2), 3.0, 0.05);
+  expect_order_in_length(line_ratio(3), 3.0, 0.1);
+  expect_order_in_length(line_ratio(10), 3.0, 0.1);
+  expect_order_in_length(line_ratio(3, LineRule::simpson), 5.0, 0.1);
+  expect_order_in_length(line_ratio(5, LineRule::simpson), 5.0, 0.1);
+  expect_order_in_length(line_ratio(3, LineRule::gauss_lobatto), 5.0, 0.1);
+  expect_order_in_length(line_ratio(4, LineRule::gauss_lobatto), 7.0, 0.2);
+  expect_order_in_length(line_ratio(5, LineRule::gauss_lobatto), 9.0, 0.25);
+}
+
+TEST(RatioLaw, LineErrorsFallWithThePointsAtTheirOrder) {
+  const auto order = [](LineRule rule) {
+    return std::log2(line_error(*line_ratio(17, rule), 0.5) /
+                     line_error(*line_ratio(33, rule), 0.5));
+  };
+  EXPECT_NEAR(order(LineRule::trapezoid), 2.0, 0.05);
+  EXPECT_NEAR(order(LineRule::simpson), 4.0, 0.05);
+}
+
+// Error of the curve rule over three leapfrogs of size h: order 3 (method.md 5.2).
+double curve_error(double step_size) {
+  const AnalyticPtr law = skewed_mixture();
+  const Segments segments = random_segments(400, 2);
+  const HmcConfig config{.num_leapfrog = 3, .damping = 1.0};
+  const auto log_accept = [&](const ModelPtr& model, const LogRatioPtr& ratio) {
+    const Target target(model, level_at(0.8));
+    Rng rng(1);
+    const ChainState start{segments.start, target.evaluate(segments.start), segments.direction};
+    return Hmc(config, ratio).step(target, start, step_size, rng).info.log_accept;
+  };
+  return (log_accept(score_only(law), curve_ratio()) - log_accept(law, exact_ratio()))
+      .abs()
+      .mean()
+      .item<double>();
+}
+
+TEST(RatioLaw, CurveErrorFallsAtOrderThree) {
+  EXPECT_NEAR(std::log2(curve_error(0.02) / curve_error(0.01)), 3.0, 0.1);
+}
+
+TEST(RatioLaw, CurveThroughTwoPointsIsTheTwoPointLine) {
+  const Target target(rotating_gaussian(3, 1.5), level_at(0.8));
+  const Path path = path_through(target, random_points(2, 3));
+  EXPECT_LT(max_abs(curve_ratio()->estimate(target, path) - line_ratio(2)->estimate(target, path)),
+            1e-13);
+}
+
+TEST(RatioLaw, KnownDensitiesEnterByDifferenceAndTheRestByQuadrature) {
+  const AnalyticPtr known = skewed_mixture();
+  const ModelPtr hidden = score_only(gaussian({0.1, 0.4}, {0.5, 0.8}));
+  const Target target(product({{known, 1.5}, {hidden, -0.3}}), level_at(0.8));
+  const Target known_target(known, level_at(0.8));
+  const Target hidden_target(hidden, level_at(0.8));
+  const std::vector<Tensor> points = random_points(2, 2);
+  for (const LogRatioPtr& ratio : quadratures()) {
+    const Tensor expected =
+        1.5 * exact_ratio()->estimate(known_target, path_through(known_target, points)) -
+        0.3 * ratio->estimate(hidden_target, path_through(hidden_target, points));
+    const Tensor estimate = ratio->estimate(target, path_through(target, points));
+    EXPECT_LT(max_abs(estimate - expected), 1e-12) << ratio->describe();
+  }
+}
+
+}  // namespace
+}  // namespace motet::testing
