@@ -73,36 +73,36 @@ const Recipe& find_recipe(const std::string& name) {
   return *found;
 }
 
-LogRatioPtr make_ratio(const Recipe& recipe) {
-  switch (recipe.rule) {
-    case Rule::energy:
-      return exact_ratio();
-    case Rule::line:
-      return line_ratio(recipe.num_points);
-    case Rule::curve:
-      return curve_ratio();
-    case Rule::unadjusted:
-      break;
+KernelConfig kernel_config(const Recipe& recipe, bool as_published) {
+  KernelConfig config;
+  const bool adjusted = recipe.rule != Rule::unadjusted;
+  if (recipe.family == Family::langevin) {
+    config.type = adjusted ? "mala" : "ula";
+  } else if (recipe.family == Family::hamiltonian) {
+    config.type = !adjusted ? "uhmc" : as_published ? "hmc-unflipped" : "hmc";
+    config.hmc = {.num_leapfrog = kNumLeapfrog, .damping = kDamping};
   }
-  return nullptr;
+  if (adjusted) {
+    config.ratio = recipe.rule == Rule::energy ? "exact"
+                   : recipe.rule == Rule::line ? "line"
+                                               : "curve";
+    config.num_points = recipe.num_points;
+  }
+  return config;
 }
 
-KernelPtr make_kernel(const Recipe& recipe, bool as_published) {
-  const HmcConfig hmc{.num_leapfrog = kNumLeapfrog, .damping = kDamping};
-  const bool adjusted = recipe.rule != Rule::unadjusted;
-  switch (recipe.family) {
-    case Family::reverse:
-      return nullptr;
-    case Family::langevin:
-      return adjusted ? KernelPtr(std::make_shared<Mala>(make_ratio(recipe)))
-                      : KernelPtr(std::make_shared<Ula>());
-    case Family::hamiltonian:
-      break;
+LogRatioPtr make_ratio(const KernelConfig& config) {
+  if (config.ratio == "exact") {
+    return exact_ratio();
   }
-  const OnRejection on_rejection =
-      as_published ? OnRejection::keep_as_published : OnRejection::flip;
-  return adjusted ? KernelPtr(std::make_shared<Hmc>(hmc, make_ratio(recipe), on_rejection))
-                  : KernelPtr(std::make_shared<Uhmc>(hmc));
+  if (config.ratio == "line") {
+    return line_ratio(config.num_points, config.line_rule);
+  }
+  if (config.ratio == "curve") {
+    return curve_ratio();
+  }
+  throw ConfigError("kernel: \"" + config.type + "\" with ratio \"" + config.ratio +
+                    "\", must be exact, line or curve");
 }
 
 struct LevelRange {
@@ -151,6 +151,33 @@ int64_t count_evaluations(const Recipe& recipe, const AnnealConfig& plan) {
 
 }  // namespace
 
+KernelPtr make_kernel(const KernelConfig& config) {
+  const bool is_unadjusted = config.type.empty() || config.type == "ula" || config.type == "uhmc";
+  if (is_unadjusted && !config.ratio.empty()) {
+    throw ConfigError("kernel: \"" + config.type + "\" has no Metropolis test, but ratio \"" +
+                      config.ratio + "\" is given; leave it out, or choose mala or hmc");
+  }
+  if (config.type.empty()) {
+    return nullptr;
+  }
+  if (config.type == "ula") {
+    return std::make_shared<Ula>();
+  }
+  if (config.type == "uhmc") {
+    return std::make_shared<Uhmc>(config.hmc);
+  }
+  if (config.type == "mala") {
+    return std::make_shared<Mala>(make_ratio(config));
+  }
+  if (config.type != "hmc" && config.type != "hmc-unflipped") {
+    throw ConfigError("kernel: type = \"" + config.type +
+                      "\", must be ula, mala, uhmc, hmc or hmc-unflipped");
+  }
+  return std::make_shared<Hmc>(
+      config.hmc, make_ratio(config),
+      config.type == "hmc" ? OnRejection::flip : OnRejection::keep_as_published);
+}
+
 const std::vector<std::string>& sampler_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
@@ -182,7 +209,8 @@ Sampler make_sampler(const std::string& name, const std::string& preset,
   Sampler sampler;
   sampler.name = name;
   sampler.preset = preset;
-  sampler.kernel = make_kernel(recipe, as_published);
+  sampler.kernel_config = kernel_config(recipe, as_published);
+  sampler.kernel = make_kernel(sampler.kernel_config);
   sampler.anneal = make_plan(recipe, as_published, schedule);
   sampler.needs_energy = recipe.rule == Rule::energy;
   sampler.evaluations_per_chain = count_evaluations(recipe, sampler.anneal);

@@ -10,19 +10,33 @@
 
 namespace motet {
 
+/// A kernel as plain data: what a config file can say about one.
+struct KernelConfig {
+  std::string type;   ///< "ula", "mala", "uhmc", "hmc", "hmc-unflipped"; "" for no kernel
+  HmcConfig hmc;      ///< of the Hamiltonian kernels
+  std::string ratio;  ///< "exact", "line", "curve"; "" for the unadjusted kernels
+  LineRule line_rule = LineRule::trapezoid;  ///< of the line ratio
+  int64_t num_points = 0;                    ///< of the line ratio
+};
+/// The kernel; null for type "". Throws ConfigError for an unknown word, a ratio given to an
+/// unadjusted kernel or missing from an adjusted one, and as the kernels' constructors do.
+KernelPtr make_kernel(const KernelConfig& config);
+
 /// One sampler of [S23]'s Table 1 under one preset; its numbers are [S23]'s Table 2 (10 steps a
 /// level; Langevin step size .001 = delta^2/2; 3 leapfrogs of .03, damping .5, unit mass).
 struct Sampler {
   std::string name;
   std::string preset;
-  KernelPtr kernel;  ///< null for "reverse"
+  KernelConfig kernel_config;  ///< what `kernel` was made from
+  KernelPtr kernel;            ///< null for "reverse"
   AnnealConfig anneal;
   bool needs_energy = false;  ///< true: accepts by differences of log densities, so every factor
                               ///< must be exact
   /// Evaluations of every factor that one chain costs on a target with a remainder. Each level
   /// costs 1 on entry and each of its steps 1 (Langevin) or num_leapfrog (Hamiltonian) plus
   /// num_points - 2 (line rule) or 0 (curve and energy rules); LastMap::curvature adds 1. On exact
-  /// targets the line rule costs nothing either.
+  /// targets the line rule costs nothing either. 0 where a config changed the recipe: measured
+  /// then.
   int64_t evaluations_per_chain = 0;
 };
 

@@ -1,4 +1,4 @@
-// From a TOML file to a report: the CLI and Python call exactly these.
+// From a TOML file to numbers on disk: the command line and Python call exactly these.
 #pragma once
 
 #include <cstdint>
@@ -13,43 +13,170 @@
 #include "motet/anneal.hpp"
 #include "motet/compose.hpp"
 #include "motet/metrics.hpp"
+#include "motet/preset.hpp"
 #include "motet/train.hpp"
 
 namespace motet {
 
-/// One factor of the target, as the config has it: a weights file or an analytic law, and its
-/// exponent.
+/// When a long run writes its checkpoint. A checkpoint is also written when the run is stopped.
+struct CheckpointConfig {
+  double every_seconds = 120.0;
+  int64_t every_steps = 0;  ///< > 0: also after every so many steps
+  std::string path;         ///< empty: the run's first output file + ".checkpoint"
+};
+
+/// One factor of the target, as the config has it: a weights file or an analytic law.
 struct TermConfig {
-  std::string name;      ///< for reports
-  std::string weights;   ///< path of a safetensors file; empty for analytic laws
-  std::string analytic;  ///< "ring", "bar", "gaussian_mixture", "uniform_box", ...
-  std::map<std::string, std::vector<double>> parameters;  ///< of the analytic law
+  std::string name;     ///< for reports
+  std::string weights;  ///< path of a safetensors file; empty for analytic laws
+  AnalyticPtr law;      ///< null for weights files
   double exponent = 1.0;
 };
 
-/// A whole sampling run. Every field has a TOML key of the same name; docs/config.md lists them.
-struct SampleConfig {
-  std::vector<TermConfig> terms;
-  std::string schedule = "cosine";  ///< used where no network brings its own
-  int64_t num_levels = 100;
-  std::string sampler =
-      "hmc-4-curve";  ///< a name of sampler_names(), or "custom" with the [kernel] table
-  std::string preset = "corrected";  ///< "paper" | "corrected" (method.md 4)
-  int64_t num_samples = 2000;
-  uint64_t seed = 0;
-  int64_t tile_size = 8192;         ///< chains in memory at a time; the bits do not depend on it
-  std::string compute = "float32";  ///< "reference" | "float32" | "bfloat16"
-  std::string device = "cpu";
-  std::string target;  ///< what to measure against: "product" or "" for none
-  std::map<std::string, std::string> overrides;  ///< as given by --set, for the report
-  std::string source;                            ///< the TOML text as read
-  // [kernel], [ratio], [anneal]: filled from preset and sampler, then overridden key by key (see
-  // parse_config).
-  KernelPtr kernel;
-  AnnealConfig anneal;
+/// Step sizes: one constant, one a level of the plan, or factor * beta^power (power_step_size).
+struct StepSizeRule {
+  std::vector<double> values;
+  double factor = 0.0;  ///< > 0: the power rule, `values` is empty
+  double power = 0.0;
 };
 
-/// The table's sampler names, in its order.
-const std::vector<std::string>& sampler_names();
+/// What a config changes of its named sampler; unset fields stay the sampler's.
+struct SamplerOverrides {
+  std::optional<std::string> kernel;  ///< "ula", "mala", "uhmc", "hmc", "hmc-unflipped"
+  std::optional<int64_t> num_leapfrog;
+  std::optional<double> damping;
+  std::optional<std::vector<double>> mass;
+  std::optional<std::string> ratio;  ///< "exact", "line", "curve"
+  std::optional<LineRule> line_rule;
+  std::optional<int64_t> num_points;
+  std::optional<StepSizeRule> step_size;
+  std::optional<std::vector<int64_t>> steps_per_level;  ///< one, or one a level of the plan
+  std::optional<std::vector<int64_t>> levels;           ///< falling
+  std::optional<Placement> placement;
+  std::optional<ReverseStep> reverse_step;
+  std::optional<LastMap> last_map;
+};
+
+/// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.
+struct SampleConfig {
+  std::string name;  ///< of the file, for messages
+  std::vector<TermConfig> terms;
+  std::optional<NoiseSchedule> schedule;  ///< set: must agree with the networks'
+  std::string sampler = "hmc-4-curve";    ///< a name of sampler_names()
+  std::string preset = "corrected";       ///< a name of preset_names()
+  SamplerOverrides overrides;
+  int64_t num_samples = 2000;
+  uint64_t seed = 0;
+  int64_t tile_size = 8192;  ///< chains in memory at a time; the bits do not depend on it
+  Compute compute = Compute::float32;
+  std::string device = "cpu";
+  std::string metrics_target;          ///< "product", or "" for none
+  int64_t metrics_num_samples = 2000;  ///< chains measured, the first ones; W2 costs their cube
+  CheckpointConfig checkpoint;
+  std::string toml;                             ///< the resolved config: gives this one again
+  std::map<std::string, std::string> identity;  ///< every key that decides the result
+};
+
+/// What to train on: exactly one of the three.
+struct DataConfig {
+  std::string set;   ///< a name of builtin_data()
+  std::string file;  ///< path of a .npy file (N, d)
+  AnalyticPtr law;
+};
+
+/// A whole training run. Made by parse_train_config.
+struct TrainJob {
+  std::string name;
+  DataConfig data;
+  TrainConfig train;
+  CheckpointConfig checkpoint;
+  std::string toml;
+  std::map<std::string, std::string> identity;
+};
+
+/// Checks a sampling config before any work; reads no file. `name` is for messages, `overrides` are
+/// "key=value", relative paths are taken from `directory`. Throws ConfigError
+/// ("config: product.toml:9: unknown key kernel.stepsize; did you mean kernel.step_size?").
+SampleConfig parse_config(std::string_view toml, const std::string& name = "config",
+                          const std::vector<std::string>& overrides = {},
+                          const std::string& directory = ".");
+TrainJob parse_train_config(std::string_view toml, const std::string& name = "config",
+                            const std::vector<std::string>& overrides = {},
+                            const std::string& directory = ".");
+/// The same from a file (at most 1 MiB); paths are relative to it. Throws DataError when missing.
+SampleConfig load_config(const std::string& path, const std::vector<std::string>& overrides = {});
+TrainJob load_train_config(const std::string& path, const std::vector<std::string>& overrides = {});
+
+/// One row of docs/config.md.
+struct ConfigKey {
+  std::string name;      ///< "kernel.step_size"; "*" stands for any name
+  std::string allowed;   ///< "a number > 0"
+  std::string fallback;  ///< as TOML; empty: none
+  std::string doc;
+};
+std::vector<ConfigKey> sample_config_keys();
+std::vector<ConfigKey> train_config_keys();
+
+/// Where a run stands; given to RunHooks::progress after every step.
+struct Progress {
+  std::string phase;      ///< "sample" or "train"
+  double fraction = 0.0;  ///< of the steps, in [0, 1]
+  int64_t step = 0;       ///< done since the run began, before any interruption too
+  int64_t num_steps = 0;  ///< in all
+  double seconds = 0.0;   ///< since this process began the run
+  double steps_per_second = 0.0;
+  double seconds_left = 0.0;  ///< at the rate so far
+  int64_t level = -1;         ///< sampling: the noise level
+  double acceptance = 0.0;    ///< sampling: of this level so far; NaN when nothing was proposed
+  double loss = 0.0;          ///< training: of this step
+};
+
+/// Called while a run works; both may be empty.
+struct RunHooks {
+  std::function<void(const Progress&)> progress;
+  /// True: write the checkpoint, then throw Interrupted. Asked after every step.
+  std::function<bool()> should_stop;
+};
+
+/// Files of a run; an empty path is not written. All are written atomically.
+struct RunFiles {
+  std::string samples;  ///< .npy float32 (N, *event), chain i in row i
+  std::string json;     ///< every number of the run
+  std::string report;   ///< one self-contained HTML page
+  std::string weights;  ///< training: .safetensors
+  bool resume = false;  ///< continue the checkpoint, to the same bits as an uninterrupted run
+};
+
+/// A finished sampling run.
+struct RunReport {
+  std::string json;  ///< as written to RunFiles::json
+  Tensor samples;    ///< (min(num_samples, metrics_num_samples), *event) float32: the first chains
+  Tensor reference;  ///< as many exact samples of the target, float64; undefined without metrics
+};
+
+/// A finished training run.
+struct TrainReport {
+  std::string json;
+  Weights weights;
+};
+
+/// The config's models as one target; `describe()` of it lands in the report. Throws DataError,
+/// ConfigError, ShapeError.
+ModelPtr load_target(const SampleConfig& config);
+/// The config's sampler on `schedule`, its overrides applied. Throws ConfigError naming the key.
+Sampler resolve_sampler(const SampleConfig& config, const NoiseSchedule& schedule);
+
+/// Samples, measures and writes `files`. Memory is bounded by tile_size, not by num_samples.
+/// Throws DataError (a file), NumericalError, Interrupted (after the checkpoint was written; its
+/// text says how to go on).
+RunReport run(const SampleConfig& config, const RunFiles& files = {}, const RunHooks& hooks = {});
+/// Trains and writes `files`; throws as run().
+TrainReport run_train(const TrainJob& job, const RunFiles& files = {}, const RunHooks& hooks = {});
+
+/// "0.1.0", the commit it was built from ("-dirty" with local changes, "unknown" outside git), and
+/// torch's version.
+std::string version();
+std::string commit();
+std::string torch_version();
 
 }  // namespace motet

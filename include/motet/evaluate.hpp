@@ -1,0 +1,28 @@
+// Measuring samples that are already on disk.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace motet {
+
+struct EvaluateConfig {
+  std::string target;          ///< a name of evaluation_targets()
+  uint64_t seed = 0;           ///< of the exact samples compared with
+  int64_t num_samples = 2000;  ///< rows measured, the first ones; >= 16
+};
+
+/// "product" (the benchmark, all the table's metrics), "ring", "bar" (log likelihood, W2, energy
+/// distance, MMD).
+const std::vector<std::string>& evaluation_targets();
+
+/// JSON with the key "metrics" as a run's. x (N, 2), any float dtype; `name` is for messages.
+/// Throws ConfigError for an unknown target, ShapeError for other shapes or under 16 rows,
+/// DataError for rows that are not finite.
+std::string evaluate_samples(const at::Tensor& x, const std::string& name,
+                             const EvaluateConfig& config);
+
+}  // namespace motet

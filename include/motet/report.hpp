@@ -1,0 +1,65 @@
+// Pictures and pages: SVG panels, and one self-contained HTML report (no network, no scripts).
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "motet/run.hpp"
+
+namespace motet {
+
+/// What one panel shows of the plane.
+struct View {
+  double low_x = -1.0, high_x = 1.0;
+  double low_y = -1.0, high_y = 1.0;
+};
+/// The smallest square view of all points (N, 2), with a margin. Non-finite points do not count.
+View view_of(const std::vector<Tensor>& points);
+
+/// Points (N, 2) in one colour.
+struct ScatterLayer {
+  Tensor points;
+  std::string colour_class;  ///< "samples" or "reference": coloured by the page's style
+  double radius = 1.2;       ///< pixels
+  double opacity = 0.5;
+};
+/// One scatter panel with a frame, ticks and a title.
+struct ScatterPanel {
+  std::string title;
+  std::string caption;  ///< under the title, smaller
+  std::vector<ScatterLayer> layers;
+};
+/// A curve over a horizontal axis of level indices (high noise left).
+struct Curve {
+  std::string label;
+  std::vector<double> x;
+  std::vector<double> y;  ///< NaN: a gap
+};
+
+/// Panels side by side, `num_columns` in a row, all with the same view. A whole <svg> element with
+/// its own style, readable alone and inside a page, on light and dark backgrounds. Points outside
+/// the view are not drawn but counted in the caption.
+std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& view, int num_columns);
+/// One line chart of up to six curves; logarithmic y where `log_y`. A whole <svg> element.
+std::string line_svg(const std::string& title, const std::string& y_label,
+                     const std::vector<Curve>& curves, bool log_y = false);
+
+/// A finished run under the name its panel has.
+struct NamedRun {
+  std::string name;
+  RunReport report;
+};
+/// The HTML report of one or several sampling runs of the same target: pictures, metrics in both
+/// unit systems with what each means, configs to run again, environment, citations. `exact` (the
+/// metrics of another set of exact samples) becomes the last row: what no sampler can beat.
+std::string sample_report(const std::vector<NamedRun>& runs,
+                          const std::optional<ProductMetrics>& exact = std::nullopt);
+
+/// BibTeX entries of the papers that the run with this JSON rests on. Throws DataError when it is
+/// not the JSON of a motet run (`name` is for the message).
+std::string citations(const std::string& json, const std::string& name);
+
+}  // namespace motet

@@ -1,0 +1,291 @@
+// State of a run <-> safetensors. Floats are stored as they are in memory, so a resumed run has
+// the same bits. The write is atomic (io), so the last checkpoint survives a kill at any moment.
+#include "checkpoint.hpp"
+
+#include <torch/types.h>
+
+#include <filesystem>
+
+#include "motet/error.hpp"
+#include "settings.hpp"
+
+namespace motet::detail {
+namespace {
+
+constexpr const char* kVersion = "1";
+constexpr int64_t kNumCounts = 6;
+
+Tensor numbers(const std::vector<double>& values) {
+  return values.empty() ? at::zeros({0}, at::kDouble) : at::tensor(values, at::kDouble);
+}
+
+std::vector<double> to_vector(const Tensor& tensor) {
+  const Tensor flat = tensor.to(at::kDouble).reshape({-1}).contiguous();
+  return {flat.data_ptr<double>(), flat.data_ptr<double>() + flat.numel()};
+}
+
+void put_number(TensorFile& file, const std::string& name, double value) {
+  file.tensors[name] = numbers({value});
+}
+
+void put_defined(TensorFile& file, const std::string& name, const Tensor& tensor) {
+  if (tensor.defined()) {
+    file.tensors[name] = tensor.detach().cpu().contiguous();
+  }
+}
+
+Tensor get_or_undefined(const TensorFile& file, const std::string& name,
+                        const std::string& device) {
+  const auto found = file.tensors.find(name);
+  return found == file.tensors.end() ? Tensor() : found->second.clone().to(at::Device(device));
+}
+
+[[noreturn]] void refuse(const std::string& path, const std::string& why) {
+  throw DataError("checkpoint: " + path + ": " + why);
+}
+
+void compare(const std::string& path, const Identity& saved, const Identity& now) {
+  const auto differs = [&](const std::string& key, const std::string& was, const std::string& is) {
+    throw ConfigError("checkpoint: " + path + ": made with " + key + " = " + was +
+                      ", but this run has " + is +
+                      "; resume with the same config, or delete the file and start anew");
+  };
+  for (const auto& [key, value] : now) {
+    const auto found = saved.find(key);
+    if (found == saved.end()) {
+      differs(key, "(not given)", value);
+    } else if (found->second != value) {
+      differs(key, found->second, value);
+    }
+  }
+  for (const auto& [key, value] : saved) {
+    if (now.count(key) == 0) {
+      differs(key, value, "(not given)");
+    }
+  }
+}
+
+}  // namespace
+
+CheckpointClock::CheckpointClock(const CheckpointConfig& config)
+    : config_(config), last_(std::chrono::steady_clock::now()) {}
+
+bool CheckpointClock::tick() {
+  ++steps_;
+  const auto now = std::chrono::steady_clock::now();
+  const bool by_clock = std::chrono::duration<double>(now - last_).count() >= config_.every_seconds;
+  const bool by_count = config_.every_steps > 0 && steps_ % config_.every_steps == 0;
+  if (by_clock || by_count) {
+    last_ = now;
+  }
+  return by_clock || by_count;
+}
+
+std::string checkpoint_path(const CheckpointConfig& config, const RunFiles& files) {
+  if (!config.path.empty()) {
+    return config.path;
+  }
+  for (const std::string& path : {files.samples, files.weights, files.json, files.report}) {
+    if (!path.empty()) {
+      return path + ".checkpoint";
+    }
+  }
+  return "";
+}
+
+void write_checkpoint(const std::string& path, TensorFile file, const std::string& kind,
+                      const Identity& identity) {
+  file.metadata["motet.format"] = "checkpoint";
+  file.metadata["motet.version"] = kVersion;
+  file.metadata["motet.kind"] = kind;
+  for (const auto& [key, value] : identity) {
+    file.metadata["identity." + key] = value;
+  }
+  write_safetensors(path, file);
+}
+
+TensorFile read_checkpoint(const std::string& path, const std::string& kind,
+                           const Identity& identity) {
+  TensorFile file = read_safetensors(path);
+  if (file.metadata["motet.format"] != "checkpoint") {
+    refuse(path, "not a checkpoint of motet");
+  }
+  if (file.metadata["motet.version"] != kVersion) {
+    refuse(path, "version " + file.metadata["motet.version"] + ", must be " + kVersion);
+  }
+  if (file.metadata["motet.kind"] != kind) {
+    refuse(path,
+           "of a \"" + file.metadata["motet.kind"] + "\" run, must be of a \"" + kind + "\" run");
+  }
+  Identity saved;
+  const std::string prefix = "identity.";
+  for (const auto& [key, value] : file.metadata) {
+    if (key.rfind(prefix, 0) == 0) {
+      saved[key.substr(prefix.size())] = value;
+    }
+  }
+  compare(path, saved, identity);
+  return file;
+}
+
+void remove_checkpoint(const std::string& path) {
+  if (!path.empty()) {
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
+  }
+}
+
+const Tensor& checkpoint_tensor(const TensorFile& file, const std::string& path,
+                                const std::string& name) {
+  const auto found = file.tensors.find(name);
+  if (found == file.tensors.end()) {
+    refuse(path, "has no tensor " + name);
+  }
+  return found->second;
+}
+
+double checkpoint_number(const TensorFile& file, const std::string& path, const std::string& name) {
+  const std::vector<double> values = to_vector(checkpoint_tensor(file, path, name));
+  if (values.size() != 1) {
+    refuse(path, name + " has " + std::to_string(values.size()) + " entries, must have 1");
+  }
+  return values[0];
+}
+
+void pack(const TrainState& state, TensorFile& file) {
+  put_number(file, "train.step", static_cast<double>(state.step));
+  put_number(file, "train.pending_loss", state.pending_loss);
+  for (const auto& [name, tensor] : state.tensors) {
+    file.tensors["state." + name] = tensor.detach().cpu().contiguous();
+  }
+  file.tensors["train.losses"] = numbers(state.losses);
+  std::vector<double> flat;
+  for (const HeldOut& held_out : state.held_out) {
+    flat.push_back(static_cast<double>(held_out.step));
+    flat.push_back(held_out.mean);
+    flat.insert(flat.end(), held_out.per_level.begin(), held_out.per_level.end());
+  }
+  const auto rows = static_cast<int64_t>(state.held_out.size());
+  file.tensors["train.held_out"] =
+      numbers(flat).reshape({rows, rows > 0 ? static_cast<int64_t>(flat.size()) / rows : 0});
+}
+
+TrainState unpack_train(const TensorFile& file, const std::string& path) {
+  TrainState state;
+  state.step = static_cast<int64_t>(checkpoint_number(file, path, "train.step"));
+  state.pending_loss = checkpoint_number(file, path, "train.pending_loss");
+  const std::string prefix = "state.";
+  for (const auto& [name, tensor] : file.tensors) {
+    if (name.rfind(prefix, 0) == 0) {
+      state.tensors[name.substr(prefix.size())] = tensor.clone();
+    }
+  }
+  state.losses = to_vector(checkpoint_tensor(file, path, "train.losses"));
+  const Tensor& held_out = checkpoint_tensor(file, path, "train.held_out");
+  if (held_out.dim() != 2 || (held_out.size(0) > 0 && held_out.size(1) < 2)) {
+    refuse(path, "train.held_out has the wrong shape");
+  }
+  for (int64_t i = 0; i < held_out.size(0); ++i) {
+    const std::vector<double> row = to_vector(held_out[i]);
+    state.held_out.push_back(
+        {static_cast<int64_t>(row[0]), row[1], std::vector<double>(row.begin() + 2, row.end())});
+  }
+  return state;
+}
+
+void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefix,
+                 TensorFile& file) {
+  std::vector<int64_t> counts;
+  std::vector<double> step_sizes;
+  for (const LevelStats& level : levels) {
+    counts.insert(counts.end(), {level.index, level.num_steps, level.num_proposals,
+                                 level.num_accepted, level.num_invalid, level.evaluations});
+    step_sizes.push_back(level.step_size);
+  }
+  const auto rows = static_cast<int64_t>(levels.size());
+  file.tensors[prefix + ".counts"] =
+      rows == 0 ? at::zeros({0, kNumCounts}, at::kLong)
+                : at::tensor(counts, at::kLong).reshape({rows, kNumCounts});
+  file.tensors[prefix + ".step_size"] = numbers(step_sizes);
+}
+
+std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,
+                                      const std::string& prefix) {
+  const Tensor& counts = checkpoint_tensor(file, path, prefix + ".counts");
+  const std::vector<double> step_sizes =
+      to_vector(checkpoint_tensor(file, path, prefix + ".step_size"));
+  if (counts.dim() != 2 || counts.size(1) != kNumCounts || counts.scalar_type() != at::kLong ||
+      counts.size(0) != static_cast<int64_t>(step_sizes.size())) {
+    refuse(path, prefix + ".counts has the wrong shape");
+  }
+  const auto table = counts.accessor<int64_t, 2>();
+  std::vector<LevelStats> levels;
+  for (int64_t i = 0; i < counts.size(0); ++i) {
+    levels.push_back({.index = table[i][0],
+                      .step_size = step_sizes[static_cast<size_t>(i)],
+                      .num_steps = table[i][1],
+                      .num_proposals = table[i][2],
+                      .num_accepted = table[i][3],
+                      .num_invalid = table[i][4],
+                      .evaluations = table[i][5]});
+  }
+  return levels;
+}
+
+void pack(const AnnealState& state, TensorFile& file) {
+  put_number(file, "anneal.level_position", static_cast<double>(state.level_position));
+  put_number(file, "anneal.step", static_cast<double>(state.step));
+  put_number(file, "anneal.network_seconds", state.network_seconds);
+  put_defined(file, "anneal.num_accepted", state.num_accepted);
+  put_defined(file, "anneal.num_invalid", state.num_invalid);
+  put_defined(file, "chains.x", state.chains.x);
+  put_defined(file, "chains.momentum", state.chains.momentum);
+  put_defined(file, "chains.score", state.chains.eval.score);
+  put_defined(file, "chains.log_density", state.chains.eval.log_density);
+  put_defined(file, "chains.remainder", state.chains.eval.remainder);
+  pack_levels(state.levels, "anneal", file);
+}
+
+AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
+                          const std::string& device) {
+  AnnealState state;
+  state.level_position =
+      static_cast<int64_t>(checkpoint_number(file, path, "anneal.level_position"));
+  state.step = static_cast<int64_t>(checkpoint_number(file, path, "anneal.step"));
+  state.network_seconds = checkpoint_number(file, path, "anneal.network_seconds");
+  for (const char* name : {"anneal.num_accepted", "anneal.num_invalid", "chains.x"}) {
+    checkpoint_tensor(file, path, name);
+  }
+  state.num_accepted = get_or_undefined(file, "anneal.num_accepted", device);
+  state.num_invalid = get_or_undefined(file, "anneal.num_invalid", device);
+  state.chains.x = get_or_undefined(file, "chains.x", device);
+  state.chains.momentum = get_or_undefined(file, "chains.momentum", device);
+  state.chains.eval.score = get_or_undefined(file, "chains.score", device);
+  state.chains.eval.log_density = get_or_undefined(file, "chains.log_density", device);
+  state.chains.eval.remainder = get_or_undefined(file, "chains.remainder", device);
+  state.levels = unpack_levels(file, path, "anneal");
+  return state;
+}
+
+std::string file_hash(const std::string& path) {
+  uint64_t hash = 14695981039346656037ULL;
+  for (const char c : read_file(path)) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  }
+  static const char* const kDigits = "0123456789abcdef";
+  std::string text = "fnv1a64:";
+  for (int shift = 60; shift >= 0; shift -= 4) {
+    text += kDigits[(hash >> shift) & 15U];
+  }
+  return text;
+}
+
+std::string interrupted_text(const std::string& checkpoint) {
+  return checkpoint.empty()
+             ? "interrupted; nothing was kept, since the run writes no file: give --out to be able "
+               "to resume"
+             : "interrupted; progress is in " + checkpoint +
+                   ": run the same command with --resume to continue";
+}
+
+}  // namespace motet::detail

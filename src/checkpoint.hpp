@@ -1,0 +1,66 @@
+// Checkpoints of long runs: safetensors files that hold the state of a run, the settings that
+// decide its result, and when they were last written.
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+
+#include "motet/io.hpp"
+#include "motet/run.hpp"
+
+namespace motet::detail {
+
+using Identity = std::map<std::string, std::string>;
+
+/// Decides when a checkpoint is due, by the clock and by the number of steps.
+class CheckpointClock {
+ public:
+  explicit CheckpointClock(const CheckpointConfig& config);
+  /// Counts one step; true when a checkpoint should be written now (the clock then restarts).
+  bool tick();
+
+ private:
+  CheckpointConfig config_;
+  int64_t steps_ = 0;
+  std::chrono::steady_clock::time_point last_;
+};
+
+/// Where a run keeps its checkpoint: the configured path, or the first of `files` that is written +
+/// ".checkpoint"; empty when the run writes no file.
+std::string checkpoint_path(const CheckpointConfig& config, const RunFiles& files);
+
+/// Stamps `file` as a checkpoint of `kind` ("sample" or "train") made under `identity`; writes it.
+void write_checkpoint(const std::string& path, TensorFile file, const std::string& kind,
+                      const Identity& identity);
+/// Reads it back. Throws DataError when it is not such a checkpoint, ConfigError naming the first
+/// key of `identity` that differs.
+TensorFile read_checkpoint(const std::string& path, const std::string& kind,
+                           const Identity& identity);
+
+/// After the run's files are in place. A checkpoint that cannot be removed does no harm.
+void remove_checkpoint(const std::string& path);
+
+/// Entry of a checkpoint; DataError naming it when it is missing.
+const Tensor& checkpoint_tensor(const TensorFile& file, const std::string& path,
+                                const std::string& name);
+double checkpoint_number(const TensorFile& file, const std::string& path, const std::string& name);
+
+void pack(const TrainState& state, TensorFile& file);
+TrainState unpack_train(const TensorFile& file, const std::string& path);
+void pack(const AnnealState& state, TensorFile& file);
+AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
+                          const std::string& device);
+/// Per-level statistics as tensors "PREFIX.counts" (n, 6) int64 and "PREFIX.step_size" (n).
+void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefix,
+                 TensorFile& file);
+std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,
+                                      const std::string& prefix);
+
+/// FNV-1a hash of a file's bytes, "fnv1a64:0123456789abcdef"; tells weights files apart.
+std::string file_hash(const std::string& path);
+
+/// What an interrupted run tells its user.
+std::string interrupted_text(const std::string& checkpoint);
+
+}  // namespace motet::detail

@@ -1,0 +1,32 @@
+// The subcommands of `motet`, one file each: argv -> config -> library call. No mathematics.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "motet/run.hpp"
+
+namespace motet::cli {
+
+/// Each adds its subcommand to `app`. The subcommand runs while app.parse() does and throws what
+/// the library throws; main turns that into a message and an exit code.
+void add_sample(CLI::App& app);
+void add_train(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_info(CLI::App& app);
+void add_cite(CLI::App& app);
+void add_demo(CLI::App& app);
+
+/// RunHooks of a command: progress on stderr (silent when stderr is not a terminal, or `quiet`),
+/// and a stop at the first Ctrl-C or SIGTERM; the second ends the process at once.
+RunHooks terminal_hooks(bool quiet);
+/// Ends the progress line, so that what follows starts on its own.
+void end_progress();
+
+/// "0.0123", "-": a number for a table on the terminal, `digits` after the point.
+std::string fixed(double value, int digits);
+
+}  // namespace motet::cli

@@ -1,0 +1,163 @@
+// motet info FILE: what a weights file, samples, a run or a config is. motet info --keys: the table
+// of config keys.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <sstream>
+
+#include "cli/command.hpp"
+#include "cli/summary.hpp"
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+
+namespace motet::cli {
+namespace {
+
+constexpr int64_t kMaxTextBytes = int64_t{1} << 28;
+
+std::string shape_text(const Tensor& tensor) {
+  std::ostringstream out;
+  out << tensor.sizes();
+  return out.str();
+}
+
+void show_tensor_file(const std::string& path) {
+  const TensorFile file = read_safetensors(path);
+  int64_t num_values = 0;
+  for (const auto& [name, tensor] : file.tensors) {
+    num_values += tensor.numel();
+  }
+  print_line(std::cout, "file", path);
+  print_line(
+      std::cout, "numbers",
+      std::to_string(num_values) + " in " + std::to_string(file.tensors.size()) + " tensors");
+  for (const auto& [key, value] : file.metadata) {
+    print_line(std::cout, key, value);
+  }
+  std::cout << "\n";
+  for (const auto& [name, tensor] : file.tensors) {
+    print_line(std::cout, name,
+               std::string(c10::toString(tensor.scalar_type())) + " " + shape_text(tensor));
+  }
+}
+
+void show_samples(const std::string& path) {
+  const Tensor x = read_npy(path);
+  print_line(std::cout, "file", path);
+  print_line(std::cout, "dtype", c10::toString(x.scalar_type()));
+  print_line(std::cout, "shape", shape_text(x));
+  if (x.numel() == 0) {
+    return;
+  }
+  const Tensor columns = x.reshape({x.size(0), -1}).to(at::kDouble);
+  const Tensor finite = at::isfinite(columns);
+  print_line(std::cout, "not finite",
+             std::to_string(columns.numel() - finite.sum().item<int64_t>()));
+  constexpr int64_t kMaxShown = 16;
+  for (int64_t i = 0; i < std::min(columns.size(1), kMaxShown); ++i) {
+    const Tensor values = columns.select(1, i).masked_select(finite.select(1, i));
+    if (values.numel() > 0) {
+      print_line(std::cout, "coordinate " + std::to_string(i),
+                 "min " + fixed(values.min().item<double>(), 4) + "  mean " +
+                     fixed(values.mean().item<double>(), 4) + "  max " +
+                     fixed(values.max().item<double>(), 4));
+    }
+  }
+  if (columns.size(1) > kMaxShown) {
+    print_line(std::cout, "",
+               "and " + std::to_string(columns.size(1) - kMaxShown) + " more coordinates");
+  }
+}
+
+void show_json(const std::string& path) {
+  const auto json = nlohmann::json::parse(read_file(path, kMaxTextBytes), nullptr, false);
+  const std::string kind = json.is_object() ? json.value("kind", "") : "";
+  if (kind == "sample") {
+    print_run(json, std::cout);
+  } else if (kind == "eval") {
+    print_line(std::cout, "samples", json.value("samples", ""));
+    print_metrics(json.at("metrics"), std::cout);
+  } else if (kind == "train") {
+    print_line(std::cout, "steps", std::to_string(json.value("num_steps", int64_t{0})));
+    if (!json.at("held_out").empty()) {
+      print_line(std::cout, "held-out loss",
+                 fixed(number_at(json.at("held_out").back(), "mean"), 5));
+    }
+  } else {
+    throw DataError("info: " + path + ": JSON, but not of a motet run");
+  }
+  print_line(std::cout, "commit", json.value("commit", ""));
+}
+
+// A config says by its tables what it is for.
+void show_config(const std::string& path) {
+  try {
+    const SampleConfig config = load_config(path);
+    std::cout << "# a sampling config, every key with its value\n" << config.toml;
+  } catch (const ConfigError& sampling) {
+    try {
+      std::cout << "# a training config, every key with its value\n"
+                << load_train_config(path).toml;
+    } catch (const ConfigError& training) {
+      throw ConfigError("info: " + path + ": as a sampling config: " + sampling.what() +
+                        "; as a training config: " + training.what());
+    }
+  }
+}
+
+void print_keys(const std::vector<ConfigKey>& keys, const std::string& title) {
+  std::cout << "## " << title << "\n\n| key | value | default | meaning |\n|---|---|---|---|\n";
+  for (const ConfigKey& key : keys) {
+    std::cout << "| `" << key.name << "` | " << key.allowed << " | "
+              << (key.fallback.empty() ? "" : "`" + key.fallback + "`") << " | " << key.doc
+              << " |\n";
+  }
+  std::cout << "\n";
+}
+
+void show_keys() {
+  print_keys(sample_config_keys(), "motet sample");
+  print_keys(train_config_keys(), "motet train");
+}
+
+void run_command(const std::string& path, bool keys) {
+  if (keys) {
+    show_keys();
+    return;
+  }
+  const std::string extension = std::filesystem::path(path).extension().string();
+  if (extension == ".safetensors" || extension == ".checkpoint") {
+    show_tensor_file(path);
+  } else if (extension == ".npy") {
+    show_samples(path);
+  } else if (extension == ".json") {
+    show_json(path);
+  } else if (extension == ".toml") {
+    show_config(path);
+  } else {
+    throw ConfigError("info: \"" + path +
+                      "\": must end in .safetensors, .checkpoint, .npy, .json or .toml");
+  }
+}
+
+}  // namespace
+
+void add_info(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("info", "Describe a weights file, samples, run or config");
+  auto path = std::make_shared<std::string>();
+  auto keys = std::make_shared<bool>(false);
+  CLI::Option* file =
+      command->add_option("file", *path, ".safetensors, .npy, .json or .toml")->type_name("FILE");
+  command->add_flag("--keys", *keys, "the table of all config keys, as in docs/config.md")
+      ->excludes(file);
+  command->callback([path, keys, file] {
+    if (!*keys && file->count() == 0) {
+      throw CLI::RequiredError("file");
+    }
+    run_command(*path, *keys);
+  });
+}
+
+}  // namespace motet::cli

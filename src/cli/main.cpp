@@ -1,0 +1,76 @@
+// `motet`: parses argv, runs one subcommand, turns every error into one message and an exit code.
+#include <c10/util/Exception.h>
+
+#include <exception>
+#include <iostream>
+#include <new>
+#include <string>
+
+#include "cli/command.hpp"
+#include "motet/error.hpp"
+
+namespace {
+
+constexpr int kUsageError = 2;
+constexpr int kBug = 70;
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+int report(const std::exception& error) {
+  motet::cli::end_progress();
+  const int code = motet::exit_code(error);
+  if (code != kBug) {
+    std::cerr << "motet: " << error.what() << "\n";
+    return code;
+  }
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  const std::string text =
+      torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+  std::cerr << "motet: internal error: " << first_line(text)
+            << "\nmotet: this is a bug; please report it with the command you ran\n";
+  return kBug;
+}
+
+void describe(CLI::App& app) {
+  app.description(
+      "motet samples from compositions of diffusion models with Metropolis-corrected MCMC.");
+  app.footer(
+      "Start here:\n"
+      "  motet demo                          compose ring x bar, compare five samplers, one "
+      "report\n"
+      "  motet sample experiments/product.toml --report out/product.html\n"
+      "  motet train experiments/train-ring.toml --out ring.safetensors\n"
+      "\n"
+      "Exit codes: 0 done, 2 wrong usage or config, 3 a file, 4 numbers broke down,\n"
+      "130 stopped (the checkpoint is written; --resume continues), 70 a bug.");
+  app.set_version_flag("--version", "motet " + motet::version() + " (commit " + motet::commit() +
+                                        ", torch " + motet::torch_version() + ")");
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app;
+  app.name("motet");
+  describe(app);
+  motet::cli::add_sample(app);
+  motet::cli::add_train(app);
+  motet::cli::add_demo(app);
+  motet::cli::add_eval(app);
+  motet::cli::add_info(app);
+  motet::cli::add_cite(app);
+  try {
+    app.parse(argc, argv);
+    motet::cli::end_progress();
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kUsageError;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "motet: out of memory; lower tile_size\n";
+    return kBug;
+  } catch (const std::exception& error) {
+    return report(error);
+  }
+}

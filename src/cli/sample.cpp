@@ -1,0 +1,72 @@
+// motet sample CONFIG.toml
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "cli/command.hpp"
+#include "cli/summary.hpp"
+
+namespace motet::cli {
+namespace {
+
+struct Options {
+  std::string config;
+  RunFiles files;
+  std::vector<std::string> overrides;
+  std::vector<std::string> shorthands[5];  // each at most one entry
+  bool quiet = false;
+};
+constexpr const char* kShorthandKeys[] = {"sampler", "num_samples", "seed", "compute", "device"};
+
+void run_command(Options options) {
+  for (size_t i = 0; i < std::size(kShorthandKeys); ++i) {
+    for (const std::string& value : options.shorthands[i]) {
+      options.overrides.push_back(std::string(kShorthandKeys[i]) + "=" + value);
+    }
+  }
+  const SampleConfig config = load_config(options.config, options.overrides);
+  const RunReport report = run(config, options.files, terminal_hooks(options.quiet));
+  end_progress();
+  print_run(nlohmann::json::parse(report.json), std::cout);
+  const std::pair<const char*, const std::string*> written[] = {{"samples", &options.files.samples},
+                                                                {"json", &options.files.json},
+                                                                {"report", &options.files.report}};
+  for (const auto& [what, path] : written) {
+    if (!path->empty()) {
+      print_line(std::cout, what, *path);
+    }
+  }
+}
+
+}  // namespace
+
+void add_sample(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("sample", "Sample a composition of models");
+  auto options = std::make_shared<Options>();
+  command->add_option("config", options->config, "TOML file (docs/config.md)")
+      ->required()
+      ->type_name("CONFIG.toml");
+  const auto shorthand = [&](size_t i, const std::string& flag, const std::string& doc,
+                             const std::string& type) {
+    command->add_option(flag, options->shorthands[i], doc)->type_name(type)->expected(1);
+  };
+  shorthand(0, "--sampler", "name of a sampler of the published table", "NAME");
+  shorthand(1, "--num-samples", "chains, one sample each", "N");
+  shorthand(2, "--seed", "of every random number", "S");
+  shorthand(3, "--compute", "float32, bfloat16 or reference", "WORD");
+  shorthand(4, "--device", "cpu or cuda", "DEVICE");
+  command->add_option("--out", options->files.samples, "samples, float32 (N, *event)")
+      ->type_name("F.npy");
+  command->add_option("--report", options->files.report, "one self-contained page")
+      ->type_name("F.html");
+  command->add_option("--json", options->files.json, "every number of the run")
+      ->type_name("F.json");
+  command->add_option("--set", options->overrides, "override a key of the config, value as TOML")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag("--resume", options->files.resume,
+                    "continue the checkpoint of a stopped run, to the same bits");
+  command->add_flag("--quiet", options->quiet, "no progress on stderr");
+  command->callback([options] { run_command(*options); });
+}
+
+}  // namespace motet::cli

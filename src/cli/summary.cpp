@@ -1,0 +1,88 @@
+// Tables on the terminal.
+#include "cli/summary.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <iomanip>
+#include <ostream>
+
+#include "cli/command.hpp"
+
+namespace motet::cli {
+namespace {
+
+struct Row {
+  const char* key;
+  int digits;
+  const char* meaning;
+};
+
+constexpr Row kMetricRows[] = {
+    {"ll_true", 3, "mean log likelihood in nats"},
+    {"ll_paper", 3, "the same in the published table's units"},
+    {"num_outside_support", 0, "points of density zero, not in the means"},
+    {"w2", 4, "transport distance to exact samples"},
+    {"w2_paper", 3, "the same in the published table's units"},
+    {"w2_folded", 4, "transport distance with the modes folded together"},
+    {"gmm", 5, "distance of fitted mixtures' covariances"},
+    {"energy_distance", 5, "energy distance to exact samples"},
+    {"mmd_squared", 6, "squared kernel discrepancy to exact samples"},
+    {"fraction_outside_modes", 4, "share of points outside the modes"},
+};
+
+// Smallest and largest acceptance over the levels that proposed anything.
+std::string acceptance_range(const nlohmann::json& levels) {
+  double low = 1.0;
+  double high = 0.0;
+  for (const auto& level : levels) {
+    const double acceptance = number_at(level, "acceptance");
+    if (std::isfinite(acceptance)) {
+      low = std::min(low, acceptance);
+      high = std::max(high, acceptance);
+    }
+  }
+  return low > high ? "-" : fixed(low, 3) + " to " + fixed(high, 3) + " over the levels";
+}
+
+}  // namespace
+
+double number_at(const nlohmann::json& json, const std::string& key) {
+  return json.contains(key) && json.at(key).is_number() ? json.at(key).get<double>() : std::nan("");
+}
+
+void print_line(std::ostream& out, const std::string& name, const std::string& value) {
+  out << std::left << std::setw(24) << name << value << "\n";
+}
+
+void print_metrics(const nlohmann::json& metrics, std::ostream& out) {
+  for (const Row& row : kMetricRows) {
+    if (metrics.contains(row.key)) {
+      out << std::left << std::setw(24) << row.key << std::setw(12)
+          << fixed(number_at(metrics, row.key), row.digits) << row.meaning << "\n";
+    }
+  }
+}
+
+void print_run(const nlohmann::json& run, std::ostream& out) {
+  const auto& sampler = run.at("sampler");
+  print_line(out, "target", run.value("target", ""));
+  print_line(out, "sampler",
+             sampler.value("name", "") + " (" + sampler.value("preset", "") + "), " +
+                 sampler.value("kernel", ""));
+  print_line(out, "chains", std::to_string(run.value("num_chains", int64_t{0})));
+  print_line(out, "seed", std::to_string(run.value("seed", uint64_t{0})));
+  if (!sampler.value("ratio", "").empty()) {
+    print_line(out, "acceptance", acceptance_range(run.at("levels")));
+  }
+  print_line(out, "evaluations_per_chain",
+             std::to_string(run.value("evaluations_per_chain", int64_t{0})));
+  if (run.at("metrics").is_object()) {
+    print_metrics(run.at("metrics"), out);
+  }
+  const auto& seconds = run.at("seconds");
+  print_line(out, "seconds",
+             fixed(number_at(seconds, "total"), 2) + ", " +
+                 fixed(number_at(seconds, "network"), 2) + " in the models");
+}
+
+}  // namespace motet::cli

@@ -1,0 +1,112 @@
+// The progress line and the two signals.
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <iomanip>
+#include <iostream>
+#include <sstream>
+
+#include "cli/command.hpp"
+
+namespace motet::cli {
+namespace {
+
+std::atomic<bool> stop_requested{false};
+bool line_is_open = false;
+
+extern "C" void on_signal(int signal) {
+  stop_requested.store(true);
+  std::signal(signal, SIG_DFL);  // the second one ends the process
+}
+
+// For tests of resuming: MOTET_TEST_SIGNAL="9:37" sends this process signal 9 after its 37th step,
+// so that a kill falls on the same step on every machine.
+std::function<bool()> stop_asked() {
+  const char* text = std::getenv("MOTET_TEST_SIGNAL");
+  int signal = 0;
+  int64_t at_step = 0;
+  if (text != nullptr) {
+    std::istringstream stream(text);
+    char colon = 0;
+    stream >> signal >> colon >> at_step;
+  }
+  return [signal, at_step, step = int64_t{0}]() mutable {
+    if (++step == at_step) {
+      std::raise(signal);
+    }
+    return stop_requested.load();
+  };
+}
+
+std::string clock_text(double seconds) {
+  if (!std::isfinite(seconds)) {
+    return "?";
+  }
+  const auto whole = static_cast<int64_t>(std::lround(seconds));
+  std::ostringstream out;
+  if (whole >= 3600) {
+    out << whole / 3600 << ":" << std::setw(2) << std::setfill('0');
+  }
+  out << (whole / 60) % 60 << ":" << std::setw(2) << std::setfill('0') << whole % 60;
+  return out.str();
+}
+
+void print(const Progress& progress) {
+  std::ostringstream line;
+  line << "\r\033[K" << progress.phase << "  " << std::setw(3)
+       << static_cast<int>(100.0 * progress.fraction) << " %";
+  if (progress.level >= 0) {
+    line << "  level " << progress.level;
+  }
+  if (progress.phase == "train") {
+    line << "  loss " << fixed(progress.loss, 4);
+  } else if (std::isfinite(progress.acceptance)) {
+    line << "  acceptance " << fixed(progress.acceptance, 3);
+  }
+  line << "  " << fixed(progress.steps_per_second, 1) << " steps/s  "
+       << clock_text(progress.seconds_left) << " left";
+  std::cerr << line.str() << std::flush;
+  line_is_open = true;
+}
+
+}  // namespace
+
+RunHooks terminal_hooks(bool quiet) {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  RunHooks hooks;
+  hooks.should_stop = stop_asked();
+  if (!quiet && isatty(STDERR_FILENO) == 1) {
+    constexpr double kSecondsBetween = 0.2;
+    hooks.progress = [last = -kSecondsBetween](const Progress& progress) mutable {
+      if (progress.seconds - last >= kSecondsBetween || progress.fraction == 1.0 ||
+          progress.seconds < last) {
+        last = progress.seconds;
+        print(progress);
+      }
+    };
+  }
+  return hooks;
+}
+
+void end_progress() {
+  if (line_is_open) {
+    std::cerr << "\r\033[K" << std::flush;
+    line_is_open = false;
+  }
+}
+
+std::string fixed(double value, int digits) {
+  if (!std::isfinite(value)) {
+    return "-";
+  }
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(digits) << value;
+  return out.str();
+}
+
+}  // namespace motet::cli

@@ -1,0 +1,378 @@
+// Settings -> SampleConfig and TrainJob. Everything that can be wrong without opening a file is
+// found here.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "config_keys.hpp"
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "motet/run.hpp"
+
+namespace motet {
+namespace {
+
+using detail::Settings;
+using Numbers = std::vector<double>;
+using Rows = std::vector<std::vector<double>>;
+
+std::string beside(const std::string& directory, const std::string& path) {
+  const std::filesystem::path given(path);
+  return given.is_absolute() ? path : (std::filesystem::path(directory) / given).string();
+}
+
+// Which keys each law takes; any other key of the table is refused rather than ignored.
+const std::map<std::string, std::vector<std::string>>& law_parameters() {
+  static const std::map<std::string, std::vector<std::string>> table = {
+      {"ring", {"num_modes", "radius", "sd"}},
+      {"bar", {"half_width", "half_height"}},
+      {"gaussian_mixture", {"component_weights", "means", "sds"}},
+      {"uniform_box", {"low", "high"}}};
+  return table;
+}
+
+void refuse_other_parameters(const Settings& settings, const std::string& prefix,
+                             const std::string& law) {
+  for (const auto& [owner, parameters] : law_parameters()) {
+    for (const std::string& parameter : parameters) {
+      if (owner != law && settings.given(prefix + parameter)) {
+        settings.fail(
+            prefix + parameter,
+            law.empty() ? "but " + prefix + "law is not given; add law = \"" + owner + "\""
+                        : "but it is a parameter of law \"" + owner + "\", not of \"" + law + "\"");
+      }
+    }
+  }
+}
+
+Tensor to_matrix(const Settings& settings, const std::string& name) {
+  if (!settings.given(name)) {
+    settings.fail(name, "is missing; gaussian_mixture needs means and sds");
+  }
+  const Rows rows = settings.get<Rows>(name);
+  Numbers flat;
+  for (const Numbers& row : rows) {
+    if (row.size() != rows[0].size()) {
+      settings.fail(name, "must have rows of one length");
+    }
+    flat.insert(flat.end(), row.begin(), row.end());
+  }
+  if (flat.empty()) {
+    settings.fail(name, "must have at least one entry");
+  }
+  return at::tensor(flat, at::kDouble)
+      .reshape({static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
+}
+
+AnalyticPtr mixture_law(const Settings& settings, const std::string& prefix,
+                        const std::string& name) {
+  const Tensor means = to_matrix(settings, prefix + "means");
+  const Tensor sds = to_matrix(settings, prefix + "sds");
+  const std::string weights_key = prefix + "component_weights";
+  if (sds.size(0) != means.size(0) || (sds.size(1) != means.size(1) && sds.size(1) != 1)) {
+    settings.fail(prefix + "sds", "must have the shape of means, or (K, 1)");
+  }
+  Numbers weights(static_cast<size_t>(means.size(0)), 1.0 / static_cast<double>(means.size(0)));
+  if (settings.given(weights_key)) {
+    weights = settings.get<Numbers>(weights_key);
+  }
+  if (static_cast<int64_t>(weights.size()) != means.size(0)) {
+    settings.fail(weights_key, "must have one entry for each of the " +
+                                   std::to_string(means.size(0)) + " rows of means");
+  }
+  return gaussian_mixture(at::tensor(weights, at::kDouble), means, sds, name);
+}
+
+AnalyticPtr box_law(const Settings& settings, const std::string& prefix, const std::string& name) {
+  for (const char* corner : {"low", "high"}) {
+    if (!settings.given(prefix + corner)) {
+      settings.fail(prefix + corner, "is missing; uniform_box needs low and high");
+    }
+  }
+  const auto low = settings.get<Numbers>(prefix + "low");
+  const auto high = settings.get<Numbers>(prefix + "high");
+  if (low.size() != high.size()) {
+    settings.fail(prefix + "high", "must have as many entries as low");
+  }
+  for (size_t i = 0; i < low.size(); ++i) {
+    if (!(low[i] < high[i])) {
+      settings.fail(prefix + "high", "must be above low in every coordinate");
+    }
+  }
+  return uniform_box(at::tensor(low, at::kDouble), at::tensor(high, at::kDouble), name);
+}
+
+// The law under `prefix` ("model.ring."), or null when none is given.
+AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const std::string& name) {
+  const bool has_law = settings.given(prefix + "law");
+  const std::string law = has_law ? settings.get<std::string>(prefix + "law") : "";
+  refuse_other_parameters(settings, prefix, law);
+  const auto number = [&](const std::string& key, double fallback) {
+    return settings.given(prefix + key) ? settings.get<double>(prefix + key) : fallback;
+  };
+  const ProductBenchmark benchmark;
+  if (law == "ring") {
+    const int64_t num_modes = settings.given(prefix + "num_modes")
+                                  ? settings.get<int64_t>(prefix + "num_modes")
+                                  : benchmark.num_modes;
+    return ring(num_modes, number("radius", benchmark.radius), number("sd", benchmark.sd));
+  }
+  if (law == "bar") {
+    return bar(number("half_width", benchmark.half_width),
+               number("half_height", benchmark.half_height));
+  }
+  if (law == "gaussian_mixture") {
+    return mixture_law(settings, prefix, name);
+  }
+  return law == "uniform_box" ? box_law(settings, prefix, name) : nullptr;
+}
+
+void refuse_outside(const Settings& settings, const std::string& type,
+                    const std::vector<std::string>& types, const std::string& key) {
+  if (settings.given(key) && std::find(types.begin(), types.end(), type) == types.end()) {
+    settings.fail(key, "but schedule.type is \"" + type + "\", which has no such parameter");
+  }
+}
+
+NoiseSchedule read_schedule(const Settings& settings) {
+  const auto type = settings.get<std::string>("schedule.type");
+  refuse_outside(settings, type, {"cosine"}, "schedule.offset");
+  refuse_outside(settings, type, {"cosine"}, "schedule.max_beta");
+  refuse_outside(settings, type, {"linear", "scaled_linear"}, "schedule.beta_first");
+  refuse_outside(settings, type, {"linear", "scaled_linear"}, "schedule.beta_last");
+  refuse_outside(settings, type, {"alpha_bars"}, "schedule.alpha_bars");
+  refuse_outside(settings, type, {"cosine", "linear", "scaled_linear"}, "schedule.num_levels");
+  const auto num_levels = settings.get<int64_t>("schedule.num_levels");
+  if (type == "cosine") {
+    return NoiseSchedule::cosine(num_levels, settings.get<double>("schedule.offset"),
+                                 settings.get<double>("schedule.max_beta"));
+  }
+  if (type == "alpha_bars") {
+    if (!settings.given("schedule.alpha_bars")) {
+      settings.fail("schedule.alpha_bars", "is missing; schedule.type = \"alpha_bars\" needs it");
+    }
+    return NoiseSchedule::from_alpha_bars(settings.get<Numbers>("schedule.alpha_bars"));
+  }
+  const bool first_given = settings.given("schedule.beta_first");
+  if (first_given != settings.given("schedule.beta_last")) {
+    settings.fail(first_given ? "schedule.beta_last" : "schedule.beta_first",
+                  "is missing; give beta_first and beta_last, or neither");
+  }
+  const bool is_linear = type == "linear";
+  if (!first_given) {
+    return is_linear ? NoiseSchedule::linear(num_levels) : NoiseSchedule::scaled_linear(num_levels);
+  }
+  const auto first = settings.get<double>("schedule.beta_first");
+  const auto last = settings.get<double>("schedule.beta_last");
+  return is_linear ? NoiseSchedule::linear(num_levels, first, last)
+                   : NoiseSchedule::scaled_linear(num_levels, first, last);
+}
+
+CheckpointConfig read_checkpoint(const Settings& settings) {
+  CheckpointConfig config;
+  config.every_seconds = settings.get<double>("checkpoint.every_seconds");
+  config.every_steps = settings.get<int64_t>("checkpoint.every_steps");
+  if (settings.given("checkpoint.path")) {
+    config.path = settings.get<std::string>("checkpoint.path");
+  }
+  return config;
+}
+
+std::vector<TermConfig> read_terms(const Settings& settings, const std::string& directory) {
+  std::vector<TermConfig> terms;
+  for (const std::string& name : settings.names_under("model")) {
+    const std::string prefix = "model." + name + ".";
+    TermConfig term;
+    term.name = name;
+    term.law = read_law(settings, prefix, name);
+    if (settings.given(prefix + "weights")) {
+      term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
+    }
+    if (settings.given(prefix + "exponent")) {
+      term.exponent = settings.get<double>(prefix + "exponent");
+    }
+    if (term.weights.empty() == (term.law == nullptr)) {
+      settings.fail_whole("[model." + name + "] must have exactly one of weights and law");
+    }
+    terms.push_back(std::move(term));
+  }
+  if (terms.empty()) {
+    settings.fail_whole(
+        "no [model.NAME] table; name at least one factor, with weights = \"FILE\" or law = ...");
+  }
+  return terms;
+}
+
+std::optional<StepSizeRule> read_step_size(const Settings& settings) {
+  StepSizeRule rule;
+  if (settings.given_under("kernel.step_size")) {
+    for (const char* part : {"factor", "power"}) {
+      const std::string name = std::string("kernel.step_size.") + part;
+      if (!settings.given(name)) {
+        settings.fail(name, "is missing; the power rule needs factor and power");
+      }
+    }
+    rule.factor = settings.get<double>("kernel.step_size.factor");
+    rule.power = settings.get<double>("kernel.step_size.power");
+    return rule;
+  }
+  if (!settings.given("kernel.step_size")) {
+    return std::nullopt;
+  }
+  rule.values = settings.holds<double>("kernel.step_size")
+                    ? Numbers{settings.get<double>("kernel.step_size")}
+                    : settings.get<Numbers>("kernel.step_size");
+  return rule;
+}
+
+template <class T>
+std::optional<T> optional(const Settings& settings, const std::string& name) {
+  return settings.given(name) ? std::optional<T>(settings.get<T>(name)) : std::nullopt;
+}
+
+template <class From>
+auto optional_word(const Settings& settings, const std::string& name,
+                   From from) -> std::optional<decltype(from(name))> {
+  const auto word = optional<std::string>(settings, name);
+  return word ? std::optional(from(*word)) : std::nullopt;
+}
+
+SamplerOverrides read_overrides(const Settings& settings) {
+  SamplerOverrides overrides;
+  overrides.kernel = optional<std::string>(settings, "kernel.type");
+  overrides.num_leapfrog = optional<int64_t>(settings, "kernel.num_leapfrog");
+  overrides.damping = optional<double>(settings, "kernel.damping");
+  overrides.mass = optional<Numbers>(settings, "kernel.mass");
+  overrides.ratio = optional<std::string>(settings, "ratio.type");
+  overrides.line_rule = optional_word(settings, "ratio.rule", line_rule_from);
+  overrides.num_points = optional<int64_t>(settings, "ratio.num_points");
+  overrides.step_size = read_step_size(settings);
+  overrides.levels = optional<std::vector<int64_t>>(settings, "anneal.levels");
+  overrides.placement = optional_word(settings, "anneal.placement", placement_from);
+  overrides.reverse_step = optional_word(settings, "anneal.reverse_step", reverse_step_from);
+  overrides.last_map = optional_word(settings, "anneal.last_map", last_map_from);
+  if (settings.holds<int64_t>("anneal.steps_per_level")) {
+    overrides.steps_per_level = {settings.get<int64_t>("anneal.steps_per_level")};
+  } else {
+    overrides.steps_per_level = optional<std::vector<int64_t>>(settings, "anneal.steps_per_level");
+  }
+  if (overrides.levels &&
+      !std::is_sorted(overrides.levels->rbegin(), overrides.levels->rend(), std::less_equal<>())) {
+    settings.fail("anneal.levels", "must fall strictly");
+  }
+  return overrides;
+}
+
+DataConfig read_data(const Settings& settings, const std::string& directory) {
+  DataConfig data;
+  data.law = read_law(settings, "data.", "data");
+  if (settings.given("data.set")) {
+    data.set = settings.get<std::string>("data.set");
+  }
+  if (settings.given("data.file")) {
+    data.file = beside(directory, settings.get<std::string>("data.file"));
+  }
+  const int num_given =
+      (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) + (data.file.empty() ? 0 : 1);
+  if (num_given != 1) {
+    settings.fail_whole("[data] must have exactly one of set, file and law");
+  }
+  return data;
+}
+
+NetworkConfig read_network(const Settings& settings) {
+  NetworkConfig network;
+  network.width = settings.get<int64_t>("network.width");
+  network.num_blocks = settings.get<int64_t>("network.num_blocks");
+  network.widen = settings.get<int64_t>("network.widen");
+  network.embedding_dim = settings.get<int64_t>("network.embedding_dim");
+  network.parameterisation =
+      parameterisation_from(settings.get<std::string>("network.parameterisation"));
+  return network;
+}
+
+std::vector<ConfigKey> describe(const std::vector<detail::Key>& keys) {
+  std::vector<ConfigKey> rows;
+  for (const detail::Key& key : keys) {
+    rows.push_back({key.name, detail::describe_allowed(key), key.fallback, key.doc});
+  }
+  return rows;
+}
+
+constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
+
+}  // namespace
+
+SampleConfig parse_config(std::string_view toml, const std::string& name,
+                          const std::vector<std::string>& overrides, const std::string& directory) {
+  const Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
+  SampleConfig config;
+  config.name = name;
+  config.terms = read_terms(settings, directory);
+  if (settings.given_under("schedule")) {
+    config.schedule = read_schedule(settings);
+  }
+  config.sampler = settings.get<std::string>("sampler");
+  config.preset = settings.get<std::string>("preset");
+  config.overrides = read_overrides(settings);
+  config.num_samples = settings.get<int64_t>("num_samples");
+  config.seed = static_cast<uint64_t>(settings.get<int64_t>("seed"));
+  config.tile_size = settings.get<int64_t>("tile_size");
+  config.compute = compute_from(settings.get<std::string>("compute"));
+  config.device = settings.get<std::string>("device");
+  const auto target = settings.get<std::string>("metrics.target");
+  config.metrics_target = target == "none" ? "" : target;
+  config.metrics_num_samples = settings.get<int64_t>("metrics.num_samples");
+  config.checkpoint = read_checkpoint(settings);
+  config.toml = settings.resolved_toml();
+  config.identity = settings.identity();
+  return config;
+}
+
+TrainJob parse_train_config(std::string_view toml, const std::string& name,
+                            const std::vector<std::string>& overrides,
+                            const std::string& directory) {
+  const Settings settings = Settings::parse(toml, name, detail::train_keys(), overrides);
+  TrainJob job;
+  job.name = name;
+  job.data = read_data(settings, directory);
+  TrainConfig& train = job.train;
+  train.network = read_network(settings);
+  train.schedule = read_schedule(settings);
+  train.network.num_levels = train.schedule.num_levels();
+  train.num_steps = settings.get<int64_t>("train.num_steps");
+  train.batch_size = settings.get<int64_t>("train.batch_size");
+  train.learning_rate = settings.get<double>("train.learning_rate");
+  train.beta1 = settings.get<double>("train.beta1");
+  train.beta2 = settings.get<double>("train.beta2");
+  train.adam_epsilon = settings.get<double>("train.adam_epsilon");
+  train.ema_decay = settings.get<double>("train.ema_decay");
+  train.gradient_clip = settings.get<double>("train.gradient_clip");
+  train.mixed_precision = settings.get<bool>("train.mixed_precision");
+  train.reference_path = settings.get<bool>("train.reference_path");
+  train.held_out_every = settings.get<int64_t>("train.held_out_every");
+  train.held_out_size = settings.get<int64_t>("train.held_out_size");
+  train.seed = static_cast<uint64_t>(settings.get<int64_t>("seed"));
+  job.checkpoint = read_checkpoint(settings);
+  job.toml = settings.resolved_toml();
+  job.identity = settings.identity();
+  return job;
+}
+
+SampleConfig load_config(const std::string& path, const std::vector<std::string>& overrides) {
+  const std::filesystem::path file(path);
+  return parse_config(read_file(path, kMaxConfigBytes), file.filename().string(), overrides,
+                      file.parent_path().string());
+}
+
+TrainJob load_train_config(const std::string& path, const std::vector<std::string>& overrides) {
+  const std::filesystem::path file(path);
+  return parse_train_config(read_file(path, kMaxConfigBytes), file.filename().string(), overrides,
+                            file.parent_path().string());
+}
+
+std::vector<ConfigKey> sample_config_keys() { return describe(detail::sample_keys()); }
+std::vector<ConfigKey> train_config_keys() { return describe(detail::train_keys()); }
+
+}  // namespace motet

@@ -1,0 +1,395 @@
+// What a config may say: one row a key. docs/config.md is generated from these tables.
+#include "config_keys.hpp"
+
+#include "motet/preset.hpp"
+
+namespace motet::detail {
+namespace {
+
+using enum KeyType;
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+constexpr Range kPositive{.low = 0.0, .high = kInf, .low_open = true};
+constexpr Range kNonNegative{.low = 0.0};
+constexpr Range kOpenUnit{.low = 0.0, .high = 1.0, .low_open = true, .high_open = true};
+constexpr Range kDecay{.low = 0.0, .high = 1.0, .high_open = true};
+constexpr double kMaxCount = 1e9;
+
+constexpr Range counts(double low, double high = kMaxCount) { return {.low = low, .high = high}; }
+
+std::vector<Key> schedule_keys() {
+  return {
+      {.name = "schedule.type",
+       .types = {text},
+       .fallback = "\"cosine\"",
+       .choices = {"cosine", "linear", "scaled_linear", "alpha_bars"},
+       .doc = "noise schedule; a network's own schedule is used where [schedule] is absent"},
+      {.name = "schedule.num_levels",
+       .types = {integer},
+       .fallback = "100",
+       .range = counts(2, 100000),
+       .doc = "number of noise levels"},
+      {.name = "schedule.offset",
+       .types = {number},
+       .fallback = "0.008",
+       .range = {.low = 0.0, .high = 1.0},
+       .doc = "cosine: s of Nichol and Dhariwal 2021, eq. 17"},
+      {.name = "schedule.max_beta",
+       .types = {number},
+       .fallback = "0.999",
+       .range = kOpenUnit,
+       .doc = "cosine: beta is clipped here"},
+      {.name = "schedule.beta_first",
+       .types = {number},
+       .range = kOpenUnit,
+       .doc = "linear, scaled_linear: beta of level 0"},
+      {.name = "schedule.beta_last",
+       .types = {number},
+       .range = kOpenUnit,
+       .doc = "linear, scaled_linear: beta of the last level"},
+      {.name = "schedule.alpha_bars",
+       .types = {numbers},
+       .range = kOpenUnit,
+       .doc = "alpha_bars: strictly falling, level 0 first"},
+  };
+}
+
+std::vector<Key> checkpoint_keys() {
+  return {
+      {.name = "checkpoint.every_seconds",
+       .types = {number},
+       .fallback = "120.0",
+       .range = kPositive,
+       .doc = "seconds between checkpoints",
+       .changes_result = false},
+      {.name = "checkpoint.every_steps",
+       .types = {integer},
+       .fallback = "0",
+       .range = counts(0),
+       .doc = "steps between checkpoints, besides every_seconds; 0: only every_seconds",
+       .changes_result = false},
+      {.name = "checkpoint.path",
+       .types = {text},
+       .doc = "checkpoint file; default: the first output file + \".checkpoint\"",
+       .changes_result = false},
+  };
+}
+
+// An analytic law's keys under `prefix` ("model.*" or "data").
+std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
+  return {
+      {.name = prefix + ".law",
+       .types = {text},
+       .choices = {"ring", "bar", "gaussian_mixture", "uniform_box"},
+       .doc = use},
+      {.name = prefix + ".num_modes",
+       .types = {integer},
+       .range = counts(1, 10000),
+       .doc = "ring: Gaussians on the circle (8)"},
+      {.name = prefix + ".radius",
+       .types = {number},
+       .range = kPositive,
+       .doc = "ring: of the circle (0.5)"},
+      {.name = prefix + ".sd",
+       .types = {number},
+       .range = kPositive,
+       .doc = "ring: standard deviation of each Gaussian (0.03)"},
+      {.name = prefix + ".half_width",
+       .types = {number},
+       .range = kPositive,
+       .doc = "bar: uniform on |x| < half_width (0.2)"},
+      {.name = prefix + ".half_height",
+       .types = {number},
+       .range = kPositive,
+       .doc = "bar: uniform on |y| < half_height (1.0)"},
+      {.name = prefix + ".component_weights",
+       .types = {numbers},
+       .range = kPositive,
+       .doc = "gaussian_mixture: weight of each component (K); default: equal"},
+      {.name = prefix + ".means", .types = {rows}, .doc = "gaussian_mixture: means (K, d)"},
+      {.name = prefix + ".sds",
+       .types = {rows},
+       .range = kPositive,
+       .doc = "gaussian_mixture: standard deviations (K, d) or (K, 1)"},
+      {.name = prefix + ".low", .types = {numbers}, .doc = "uniform_box: lower corner (d)"},
+      {.name = prefix + ".high", .types = {numbers}, .doc = "uniform_box: upper corner (d)"},
+  };
+}
+
+std::vector<Key> run_keys() {
+  return {{.name = "num_samples",
+           .types = {integer},
+           .fallback = "2000",
+           .range = counts(1),
+           .doc = "chains, one sample each"},
+          {.name = "seed",
+           .types = {integer},
+           .fallback = "0",
+           .range = {.low = 0.0},
+           .doc = "of every random number; chain i is the same for any num_samples"},
+          {.name = "sampler",
+           .types = {text},
+           .fallback = "\"hmc-4-curve\"",
+           .choices = sampler_names(),
+           .doc = "the published table's name of a sampler"},
+          {.name = "preset",
+           .types = {text},
+           .fallback = "\"corrected\"",
+           .choices = preset_names(),
+           .doc = "\"paper\" follows the reference code to the letter, \"corrected\" does the same "
+                  "samplers right (docs/reproduction.md)"},
+          {.name = "compute",
+           .types = {text},
+           .fallback = "\"float32\"",
+           .choices = {"reference", "float32", "bfloat16"},
+           .doc = "arithmetic of the networks"},
+          {.name = "device",
+           .types = {text},
+           .fallback = "\"cpu\"",
+           .choices = {"cpu", "cuda"},
+           .doc = "where chains and networks live"},
+          .fallback = "\"cpu\"",
+          .doc = "\"cpu\", \"cuda\" or \"cuda:N\""},
+         {.name = "tile_size",
+          .types = {integer},
+          .fallback = "8192",
+          .range = counts(1, 1 << 24),
+          .doc = "chains in memory at a time; samples do not depend on it"},
+};
+}
+
+std::vector<Key> model_keys() {
+  std::vector<Key> keys = {
+      {.name = "model.*.weights",
+       .types = {text},
+       .doc = "safetensors file of a trained network, relative to the config"},
+      {.name = "model.*.exponent",
+       .types = {number},
+       .doc = "power of this factor in the product (1.0); negative: negation"},
+  };
+  const std::vector<Key> law = law_keys("model.*", "an analytic law instead of a network");
+  keys.insert(keys.end(), law.begin(), law.end());
+  return keys;
+}
+
+std::vector<Key> kernel_keys() {
+  return {
+      {.name = "kernel.type",
+       .types = {text},
+       .choices = {"ula", "mala", "uhmc", "hmc", "hmc-unflipped"},
+       .doc = "Markov kernel; hmc-unflipped keeps the momentum of a rejected step and leaves the "
+              "target NOT invariant: only for the published table"},
+      {.name = "kernel.num_leapfrog",
+       .types = {integer},
+       .range = counts(1, 10000),
+       .doc = "uhmc, hmc: leapfrog steps of a trajectory"},
+      {.name = "kernel.damping",
+       .types = {number},
+       .range = {.low = 0.0, .high = 1.0},
+       .doc = "uhmc, hmc: gamma of v' = gamma v + sqrt(1 - gamma^2) n; 0 draws afresh"},
+      {.name = "kernel.mass",
+       .types = {numbers},
+       .range = kPositive,
+       .doc = "uhmc, hmc: diagonal mass, one entry a coordinate"},
+      {.name = "kernel.step_size",
+       .types = {number, numbers},
+       .range = kPositive,
+       .doc = "constant, or one a level of the plan; unit of x for uhmc and hmc, of x^2 for ula "
+              "and mala"},
+      {.name = "kernel.step_size.factor",
+       .types = {number},
+       .range = kPositive,
+       .doc = "step size factor * beta^power"},
+      {.name = "kernel.step_size.power", .types = {number}, .doc = "step size factor * beta^power"},
+      {.name = "ratio.type",
+       .types = {text},
+       .choices = {"exact", "line", "curve"},
+       .doc = "log density ratio of mala and hmc: difference of log densities, line integral on "
+              "the straight segment, or trapezoid through the leapfrog points"},
+      {.name = "ratio.rule",
+       .types = {text},
+       .choices = {"trapezoid", "simpson", "gauss_lobatto"},
+       .doc = "line: quadrature rule"},
+      {.name = "ratio.num_points",
+       .types = {integer},
+       .range = counts(2, 64),
+       .doc = "line: nodes, both ends included"},
+  };
+}
+
+std::vector<Key> anneal_keys() {
+  return {
+      {.name = "anneal.levels",
+       .types = {integers},
+       .range = counts(0),
+       .doc = "noise levels visited, falling"},
+      {.name = "anneal.steps_per_level",
+       .types = {integer, integers},
+       .range = counts(0),
+       .doc = "MCMC steps: one number, or one a level of the plan"},
+      {.name = "anneal.placement",
+       .types = {text},
+       .choices = {"none", "pure", "after_reverse", "before_reverse"},
+       .doc = "where MCMC goes relative to the reverse process"},
+      {.name = "anneal.reverse_step",
+       .types = {text},
+       .choices = {"ancestral_beta_tilde", "ancestral_beta", "ddim"},
+       .doc = "the reverse step from level to level"},
+      {.name = "anneal.last_map",
+       .types = {text},
+       .choices = {"none", "rescale", "tweedie", "curvature"},
+       .doc = "the map from the last level to the data"},
+      {.name = "metrics.target",
+       .types = {text},
+       .fallback = "\"none\"",
+       .choices = {"none", "product"},
+       .doc = "what to measure the samples against; \"product\": the exact ring x bar"},
+      {.name = "metrics.num_samples",
+       .types = {integer},
+       .fallback = "2000",
+       .range = counts(2, 20000),
+       .doc = "chains that are measured (the first ones); W2 costs their cube"},
+  };
+}
+
+std::vector<Key> data_keys() {
+  std::vector<Key> keys = {
+      {.name = "data.set",
+       .types = {text},
+       .choices = {"ring", "bar", "checkerboard", "moons", "swiss_roll"},
+       .doc = "a built-in set of points in the plane"},
+      {.name = "data.file", .types = {text}, .doc = "a .npy file (N, d), relative to the config"},
+  };
+  const std::vector<Key> law = law_keys("data", "an analytic law, drawn afresh");
+  keys.insert(keys.end(), law.begin(), law.end());
+  return keys;
+}
+
+std::vector<Key> network_keys() {
+  return {
+      {.name = "network.parameterisation",
+       .types = {text},
+       .fallback = "\"score\"",
+       .choices = {"score", "energy_norm", "energy_residual"},
+       .doc = "score: the network is eps; energy_norm: E = ||f||^2; energy_residual: "
+              "E = ||f - x||^2, as the reference code has it"},
+      {.name = "network.width",
+       .types = {integer},
+       .fallback = "128",
+       .range = counts(1, 16384),
+       .doc = "residual stream"},
+      {.name = "network.num_blocks",
+       .types = {integer},
+       .fallback = "4",
+       .range = counts(0, 1000),
+       .doc = "residual blocks"},
+      {.name = "network.widen",
+       .types = {integer},
+       .fallback = "2",
+       .range = counts(1, 64),
+       .doc = "hidden width of a block over width"},
+      {.name = "network.embedding_dim",
+       .types = {integer},
+       .fallback = "32",
+       .range = counts(1, 16384),
+       .doc = "learned embedding of the level"},
+  };
+}
+
+std::vector<Key> optimiser_keys() {
+  return {
+      {.name = "train.num_steps",
+       .types = {integer},
+       .fallback = "15000",
+       .range = counts(1),
+       .doc = "optimiser steps"},
+      {.name = "train.batch_size",
+       .types = {integer},
+       .fallback = "2000",
+       .range = counts(1, 1 << 24),
+       .doc = "fresh points a step"},
+      {.name = "train.learning_rate",
+       .types = {number},
+       .fallback = "0.001",
+       .range = kPositive,
+       .doc = "of Adam"},
+      {.name = "train.beta1",
+       .types = {number},
+       .fallback = "0.9",
+       .range = kDecay,
+       .doc = "Adam's decay of the mean"},
+      {.name = "train.beta2",
+       .types = {number},
+       .fallback = "0.999",
+       .range = kDecay,
+       .doc = "Adam's decay of the square"},
+      {.name = "train.adam_epsilon",
+       .types = {number},
+       .fallback = "1e-8",
+       .range = kPositive,
+       .doc = "Adam's epsilon"},
+      {.name = "train.ema_decay",
+       .types = {number},
+       .fallback = "0.999",
+       .range = kDecay,
+       .doc = "decay of the average that becomes the result"},
+      {.name = "train.gradient_clip",
+       .types = {number},
+       .fallback = "0.0",
+       .range = kNonNegative,
+       .doc = "largest global norm of a gradient; 0: off"},
+      {.name = "train.mixed_precision",
+       .types = {boolean},
+       .fallback = "false",
+       .doc = "bfloat16 matrix products, float32 master weights"},
+      {.name = "train.reference_path",
+       .types = {boolean},
+       .fallback = "false",
+       .doc = "plain autograd instead of the hand-written passes: slower, the definition"},
+      {.name = "train.held_out_every",
+       .types = {integer},
+       .fallback = "1000",
+       .range = counts(1),
+       .doc = "steps between held-out losses"},
+      {.name = "train.held_out_size",
+       .types = {integer},
+       .fallback = "20000",
+       .range = counts(1, 1 << 24),
+       .doc = "points of the held-out loss"},
+      {.name = "seed",
+       .types = {integer},
+       .fallback = "0",
+       .range = {.low = 0.0},
+       .doc = "of initial weights, data and noise"},
+  };
+}
+
+std::vector<Key> joined(std::initializer_list<std::vector<Key>> groups) {
+  std::vector<Key> all;
+  for (const std::vector<Key>& group : groups) {
+    all.insert(all.end(), group.begin(), group.end());
+  }
+  return all;
+}
+
+}  // namespace
+
+const std::vector<Key>& sample_keys() {
+  static const std::vector<Key> keys = [] {
+    std::vector<Key> schedule = schedule_keys();
+    for (Key& key : schedule) {
+      key.with_table = true;  // without [schedule] the networks' own is used
+    }
+    return joined(
+        {run_keys(), model_keys(), kernel_keys(), anneal_keys(), schedule, checkpoint_keys()});
+  }();
+  return keys;
+}
+
+const std::vector<Key>& train_keys() {
+  static const std::vector<Key> keys =
+      joined({optimiser_keys(), data_keys(), network_keys(), schedule_keys(), checkpoint_keys()});
+  return keys;
+}
+
+}  // namespace motet::detail

@@ -1,0 +1,64 @@
+// Five samplers of the same product of two shipped networks, side by side.
+#include "motet/demo.hpp"
+
+#include <filesystem>
+
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "motet/report.hpp"
+#include "settings.hpp"
+
+namespace motet {
+namespace {
+
+std::string product_toml(const DemoConfig& config, const std::string& sampler) {
+  const std::filesystem::path folder(config.models);
+  const auto text = [](const std::string& value) { return detail::to_toml(detail::Value(value)); };
+  return "sampler = " + text(sampler) + "\npreset = " + text(config.preset) +
+         "\nseed = " + std::to_string(config.seed) +
+         "\nnum_samples = " + std::to_string(config.num_samples) +
+         "\n[model.ring]\nweights = " + text((folder / "ring.safetensors").string()) +
+         "\n[model.bar]\nweights = " + text((folder / "bar.safetensors").string()) +
+         "\n[metrics]\ntarget = \"product\"\n";
+}
+
+}  // namespace
+
+DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
+                const std::function<void(const std::string&)>& started) {
+  constexpr int64_t kMinSamples = 16;  // as run() needs to measure
+  if (config.samplers.empty() || config.num_samples < kMinSamples) {
+    throw ConfigError("demo: num_samples = " + std::to_string(config.num_samples) + " and " +
+                      std::to_string(config.samplers.size()) + " samplers, must be at least " +
+                      std::to_string(kMinSamples) + " and 1");
+  }
+  std::error_code problem;
+  std::filesystem::create_directories(config.out, problem);
+  if (problem) {
+    throw DataError("demo: " + config.out + ": cannot be made (" + problem.message() +
+                    "); choose another folder with --out");
+  }
+  const std::filesystem::path out(config.out);
+  DemoResult result;
+  std::vector<NamedRun> runs;
+  for (const std::string& sampler : config.samplers) {
+    if (started) {
+      started(sampler);
+    }
+    RunFiles files;
+    files.json = (out / (sampler + ".json")).string();
+    RunReport report = run(parse_config(product_toml(config, sampler), "demo"), files, hooks);
+    result.rows.push_back({sampler, report.json});
+    runs.push_back({sampler, std::move(report)});
+  }
+  Rng exact_rng = Rng(config.seed).split("exact");
+  Rng metrics_rng = Rng(config.seed).split("metrics");
+  const Tensor& reference = runs.front().report.reference;
+  result.exact = product_metrics(sample_product_benchmark(reference.size(0), exact_rng), reference,
+                                 metrics_rng);
+  result.report = (out / "report.html").string();
+  write_file_atomic(result.report, sample_report(runs, result.exact));
+  return result;
+}
+
+}  // namespace motet

@@ -1,0 +1,24 @@
+// Parts of the report that are about numbers.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace motet::detail {
+
+/// One line of the tables.
+struct MetricsRow {
+  std::string name;
+  const nlohmann::json* json;  ///< of the run
+};
+
+/// "12.35"; "-" when not finite.
+std::string fixed(double value, int digits);
+/// One sentence of what happened.
+std::string lead(const std::vector<MetricsRow>& rows);
+/// The table in both unit systems and what each number means; `exact` (an object with "metrics", or
+/// null) is its last row.
+std::string metrics_section(const std::vector<MetricsRow>& rows, const nlohmann::json* exact);
+
+}  // namespace motet::detail

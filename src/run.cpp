@@ -1,0 +1,329 @@
+// A sampling run: chains go through anneal() in tiles, rows stream to the .npy file, statistics are
+// summed over tiles. Chain i draws the same numbers in any tile, so tile_size bounds memory and
+// changes nothing else.
+#include "motet/run.hpp"
+
+#include <ATen/Context.h>
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+
+#include "checkpoint.hpp"
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "motet/report.hpp"
+#include "sample_run.hpp"
+
+namespace motet {
+namespace {
+
+// Under this many points a mixture fit and mode fractions say nothing.
+constexpr int64_t kMinMeasured = 16;
+
+[[noreturn]] void fail(const SampleConfig& config, const std::string& why) {
+  throw ConfigError("config: " + config.name + ": " + why);
+}
+
+void check_device(const SampleConfig& config) {
+  if (config.device == "cpu") {
+    return;
+  }
+  if (!at::hasCUDA()) {
+    fail(config, "device = \"" + config.device +
+                     "\", but this torch finds no CUDA device; use device = \"cpu\"");
+  }
+}
+
+NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
+  const std::optional<NoiseSchedule> trained = target.schedule();
+  if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
+    fail(config, "[schedule] is " + config.schedule->describe() + ", but " + target.describe() +
+                     " was trained for " + trained->describe() + "; leave [schedule] out");
+  }
+  constexpr int64_t kDefaultLevels = 100;
+  return trained           ? *trained
+         : config.schedule ? *config.schedule
+                           : NoiseSchedule::cosine(kDefaultLevels);
+}
+
+void check_sampler(const SampleConfig& config, const Sampler& sampler, const Model& target) {
+  if (sampler.needs_energy && !target.is_exact()) {
+    fail(config, "sampler \"" + config.sampler +
+                     "\" accepts by differences of log densities, but " + target.describe() +
+                     " gives only scores; use energy models, or a line or curve sampler "
+                     "(hmc-4-curve)");
+  }
+  const size_t num_coordinates = static_cast<size_t>(c10::multiply_integers(target.event_shape()));
+  const size_t num_masses = sampler.kernel_config.hmc.mass.size();
+  if (num_masses != 0 && num_masses != num_coordinates) {
+    fail(config, "kernel.mass has " + std::to_string(num_masses) +
+                     " entries, must have one for each of the " + std::to_string(num_coordinates) +
+                     " coordinates of " + target.describe());
+  }
+  if (config.metrics_target == "product" && target.event_shape() != std::vector<int64_t>{2}) {
+    fail(config, "metrics.target = \"product\" is a law in the plane, but " + target.describe() +
+                     " has another event shape; leave it out");
+  }
+}
+
+detail::Identity identity_of(const SampleConfig& config) {
+  detail::Identity identity = config.identity;
+  identity["versions.motet"] = version();
+  identity["versions.torch"] = torch_version();
+  for (const TermConfig& term : config.terms) {
+    if (!term.weights.empty()) {
+      identity["model." + term.name + ".weights (contents)"] = detail::file_hash(term.weights);
+    }
+  }
+  return identity;
+}
+
+// Sums of the tiles' statistics; evaluations are per chain, the same for every tile.
+void add_levels(std::vector<LevelStats>& sums, const std::vector<LevelStats>& tile) {
+  if (sums.empty()) {
+    sums = tile;
+    return;
+  }
+  for (size_t i = 0; i < sums.size(); ++i) {
+    sums[i].num_proposals += tile[i].num_proposals;
+    sums[i].num_accepted += tile[i].num_accepted;
+    sums[i].num_invalid += tile[i].num_invalid;
+  }
+}
+
+int64_t steps_of(const AnnealConfig& plan, size_t position) {
+  const bool skips = plan.placement == Placement::none ||
+                     (plan.placement == Placement::after_reverse && position == 0);
+  return std::max<int64_t>(skips ? 0 : plan.levels[position].num_steps, 1);
+}
+
+// One sampling run in progress.
+class SampleRun {
+ public:
+  SampleRun(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks)
+      : config_(config),
+        files_(files),
+        hooks_(hooks),
+        target_(load_target(config)),
+        schedule_(choose_schedule(config, *target_)),
+        sampler_(resolve_sampler(config, schedule_)),
+        identity_(identity_of(config)),
+        checkpoint_(detail::checkpoint_path(config.checkpoint, files)),
+        clock_(config.checkpoint) {
+    check_sampler(config, sampler_, *target_);
+    for (size_t i = 0; i < sampler_.anneal.levels.size(); ++i) {
+      steps_before_.push_back(num_steps_);
+      num_steps_ += steps_of(sampler_.anneal, i);
+    }
+  }
+
+  RunReport run() {
+    std::optional<AnnealState> state = files_.resume ? resume() : std::nullopt;
+    open_writer();
+    for (; tile_ < num_tiles(); ++tile_) {
+      run_tile(state ? &*state : nullptr);
+      state.reset();
+    }
+    if (writer_) {
+      writer_->finish();
+    }
+    RunReport report = measure();
+    write(report);
+    detail::remove_checkpoint(checkpoint_);
+    return report;
+  }
+
+ private:
+  int64_t num_tiles() const {
+    return (config_.num_samples + config_.tile_size - 1) / config_.tile_size;
+  }
+  int64_t num_kept() const { return std::min(config_.num_samples, config_.metrics_num_samples); }
+  double seconds() const { return seconds_before_ + watch_.seconds(); }
+
+  // Rows of finished tiles wait in the writer's partial file, those to be measured in the
+  // checkpoint too.
+  std::optional<AnnealState> resume() {
+    if (checkpoint_.empty()) {
+      fail(config_, "--resume needs the output file that names the checkpoint: give --out");
+    }
+    const TensorFile file = detail::read_checkpoint(checkpoint_, "sample", identity_);
+    tile_ = static_cast<int64_t>(detail::checkpoint_number(file, checkpoint_, "run.tile"));
+    seconds_before_ = detail::checkpoint_number(file, checkpoint_, "run.seconds");
+    network_seconds_ = detail::checkpoint_number(file, checkpoint_, "run.network_seconds");
+    kept_ = detail::checkpoint_tensor(file, checkpoint_, "run.kept").clone();
+    levels_ = detail::unpack_levels(file, checkpoint_, "run");
+    const std::string partial = files_.samples + ".partial";
+    if (tile_ > 0 && !files_.samples.empty() && !std::filesystem::exists(partial)) {
+      throw DataError("resume: " + partial + ": missing, but it holds the rows of " +
+                      std::to_string(tile_ * config_.tile_size) + " finished chains; delete " +
+                      checkpoint_ + " and start anew");
+    }
+    AnnealState state = detail::unpack_anneal(file, checkpoint_, config_.device);
+    first_step_ = tile_ * num_steps_ + steps_done(state);
+    return state;
+  }
+
+  void open_writer() {
+    if (!files_.samples.empty()) {
+      writer_.emplace(files_.samples, config_.num_samples, target_->event_shape(), files_.resume);
+    }
+  }
+
+  void run_tile(const AnnealState* state) {
+    const int64_t first = tile_ * config_.tile_size;
+    const int64_t size = std::min(config_.tile_size, config_.num_samples - first);
+    const Rng rng = Rng(config_.seed).for_chains(first);
+    std::vector<int64_t> shape = target_->event_shape();
+    shape.insert(shape.begin(), size);
+    const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(config_.device));
+    const Tensor x_init = rng.split("init").normal_like(at::empty(shape, options));
+    SampleResult result;
+    try {
+      result = anneal(
+          target_, schedule_, sampler_.kernel, sampler_.anneal, x_init, rng,
+          [this](const AnnealState& now) { return observe(now); }, state);
+    } catch (const Interrupted&) {
+      throw Interrupted("sample: " + detail::interrupted_text(checkpoint_));
+    }
+    const Tensor rows = result.x.to(at::kCPU, at::kFloat);
+    if (writer_) {
+      writer_->write(first, rows);
+    }
+    if (first < num_kept()) {
+      const Tensor head = rows.narrow(0, 0, std::min(size, num_kept() - first));
+      kept_ = kept_.defined() && kept_.size(0) > 0 ? at::cat({kept_, head}) : head.clone();
+    }
+    add_levels(levels_, result.levels);
+    network_seconds_ += result.network_seconds;
+  }
+
+  bool observe(const AnnealState& state) {
+    const bool stop = hooks_.should_stop && hooks_.should_stop();
+    if (clock_.tick() || stop) {
+      save(state);
+    }
+    if (hooks_.progress) {
+      report(state);
+    }
+    return !stop;
+  }
+
+  void save(const AnnealState& state) {
+    if (checkpoint_.empty()) {
+      return;
+    }
+    if (writer_) {
+      writer_->flush();
+    }
+    TensorFile file;
+    detail::pack(state, file);
+    detail::pack_levels(levels_, "run", file);
+    const auto number = [](double value) { return at::tensor({value}, at::kDouble); };
+    file.tensors["run.tile"] = number(static_cast<double>(tile_));
+    file.tensors["run.seconds"] = number(seconds());
+    file.tensors["run.network_seconds"] = number(network_seconds_);
+    file.tensors["run.kept"] = kept_.defined() ? kept_ : at::zeros({0}, at::kFloat);
+    detail::write_checkpoint(checkpoint_, std::move(file), "sample", identity_);
+  }
+
+  int64_t steps_done(const AnnealState& state) const {
+    const auto position = static_cast<size_t>(state.level_position);
+    return position < steps_before_.size() ? steps_before_[position] + state.step : num_steps_;
+  }
+
+  void report(const AnnealState& state) {
+    Progress progress;
+    progress.phase = "sample";
+    progress.step = tile_ * num_steps_ + steps_done(state);
+    progress.num_steps = num_tiles() * num_steps_;
+    progress.fraction =
+        static_cast<double>(progress.step) / static_cast<double>(progress.num_steps);
+    progress.seconds = watch_.seconds();
+    progress.steps_per_second = static_cast<double>(progress.step - first_step_) / progress.seconds;
+    progress.seconds_left =
+        static_cast<double>(progress.num_steps - progress.step) / progress.steps_per_second;
+    const auto last =
+        std::min(state.level_position, static_cast<int64_t>(sampler_.anneal.levels.size()) - 1);
+    const auto position = static_cast<size_t>(last);
+    progress.level = sampler_.anneal.levels[position].level.index;
+    // The level in progress counts on the device; the last finished one costs no synchronisation.
+    progress.acceptance = position > 0 && sampler_.kernel && sampler_.kernel->is_adjusted()
+                              ? state.levels[position - 1].acceptance()
+                              : std::numeric_limits<double>::quiet_NaN();
+    hooks_.progress(progress);
+  }
+
+  RunReport measure() {
+    outcome_.levels = levels_;
+    outcome_.network_seconds = network_seconds_;
+    outcome_.total_seconds = seconds();
+    outcome_.target = target_->describe();
+    outcome_.schedule = schedule_.describe();
+    RunReport report;
+    report.samples = kept_;
+    const bool measured = config_.metrics_target == "product" && num_kept() >= kMinMeasured;
+    if (measured) {
+      Rng reference_rng = Rng(config_.seed).split("reference");
+      Rng metrics_rng = Rng(config_.seed).split("metrics");
+      report.reference = sample_product_benchmark(num_kept(), reference_rng);
+      outcome_.num_measured = num_kept();
+      outcome_.metrics = product_metrics(kept_.to(at::kDouble), report.reference, metrics_rng);
+    }
+    report.json = detail::dump(detail::sample_json(config_, sampler_, outcome_));
+    return report;
+  }
+
+  void write(const RunReport& report) const {
+    if (!files_.json.empty()) {
+      write_file_atomic(files_.json, report.json);
+    }
+    if (!files_.report.empty()) {
+      write_file_atomic(files_.report, sample_report({{config_.sampler, report}}));
+    }
+  }
+
+  const SampleConfig& config_;
+  const RunFiles& files_;
+  const RunHooks& hooks_;
+  ModelPtr target_;
+  NoiseSchedule schedule_;
+  Sampler sampler_;
+  detail::Identity identity_;
+  std::string checkpoint_;
+  detail::CheckpointClock clock_;
+  detail::Stopwatch watch_;
+  std::optional<NpyRowWriter> writer_;
+  std::vector<int64_t> steps_before_;
+  int64_t num_steps_ = 0;
+  int64_t first_step_ = 0;
+  int64_t tile_ = 0;
+  double seconds_before_ = 0.0;
+  double network_seconds_ = 0.0;
+  Tensor kept_;
+  std::vector<LevelStats> levels_;
+  detail::SampleOutcome outcome_;
+};
+
+}  // namespace
+
+ModelPtr load_target(const SampleConfig& config) {
+  check_device(config);
+  std::vector<Term> terms;
+  for (const TermConfig& term : config.terms) {
+    ModelPtr model = term.law ? ModelPtr(term.law)
+                              : network_model(load_weights(term.weights), term.name, config.compute,
+                                              config.device);
+    terms.push_back({std::move(model), term.exponent});
+  }
+  return product(std::move(terms));
+}
+
+RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {
+  detail::check_writable(files);
+  return SampleRun(config, files, hooks).run();
+}
+
+}  // namespace motet

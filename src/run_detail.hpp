@@ -1,0 +1,44 @@
+// Shared by the sampling and the training run.
+#pragma once
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "motet/run.hpp"
+
+namespace motet::detail {
+
+using Json = nlohmann::ordered_json;
+
+/// Wall seconds since it was made.
+class Stopwatch {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Largest resident memory of the process so far, in bytes.
+int64_t peak_rss_bytes();
+
+/// Not-a-number and infinities become null: JSON has no words for them.
+Json number_or_null(double value);
+
+/// Nested JSON of a resolved config ("kernel.step_size" -> {"kernel": {"step_size": ...}}).
+Json config_to_json(const std::string& toml);
+
+/// Keys that every JSON file of motet opens with: command, versions, commit, device, threads.
+Json environment_json(const std::string& device);
+
+/// Indented, one trailing newline.
+std::string dump(const Json& json);
+
+/// Opens and removes a file beside each path, so that an unwritable folder is found before any
+/// work. Throws DataError.
+void check_writable(const RunFiles& files);
+
+}  // namespace motet::detail

@@ -1,0 +1,26 @@
+// The JSON of a sampling run.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "run_detail.hpp"
+
+namespace motet::detail {
+
+/// What a finished sampling run knows.
+struct SampleOutcome {
+  std::vector<LevelStats> levels;
+  double total_seconds = 0.0;
+  double network_seconds = 0.0;
+  std::string target;    ///< Model::describe()
+  std::string schedule;  ///< NoiseSchedule::describe()
+  int64_t num_measured = 0;
+  std::optional<ProductMetrics> metrics;
+};
+
+Json sample_json(const SampleConfig& config, const Sampler& sampler, const SampleOutcome& outcome);
+/// Of any set of points measured against the benchmark's product.
+Json metrics_json(const ProductMetrics& metrics, int64_t num_samples);
+
+}  // namespace motet::detail

@@ -1,0 +1,169 @@
+// A named sampler with a config's overrides. The named one is a recipe (preset.hpp); every override
+// that would have no effect on it is refused, so that no setting is silently ignored.
+#include "motet/error.hpp"
+#include "motet/run.hpp"
+#include "settings.hpp"
+
+namespace motet {
+namespace {
+
+bool is_hamiltonian(const std::string& type) {
+  return type == "uhmc" || type == "hmc" || type == "hmc-unflipped";
+}
+
+bool is_adjusted(const std::string& type) { return type == "mala" || type.rfind("hmc", 0) == 0; }
+
+[[noreturn]] void fail(const SampleConfig& config, const std::string& why) {
+  throw ConfigError("config: " + config.name + ": " + why);
+}
+
+std::string in_quotes(const std::string& word) { return "\"" + word + "\""; }
+
+void set_type(const SampleConfig& config, KernelConfig& kernel) {
+  const SamplerOverrides& overrides = config.overrides;
+  if (!overrides.kernel) {
+    return;
+  }
+  const std::string type = *overrides.kernel;
+  const bool changes_unit =
+      kernel.type.empty() || is_hamiltonian(type) != is_hamiltonian(kernel.type);
+  if (changes_unit && !overrides.step_size) {
+    fail(config, "kernel.type = " + in_quotes(type) +
+                     " changes the unit of the step size of sampler " + in_quotes(config.sampler) +
+                     "; give kernel.step_size too");
+  }
+  if (is_adjusted(type) && kernel.ratio.empty() && !overrides.ratio) {
+    fail(config, "kernel.type = " + in_quotes(type) + " needs a log ratio, but sampler " +
+                     in_quotes(config.sampler) + " has none; give ratio.type");
+  }
+  if (!is_adjusted(type)) {
+    kernel.ratio.clear();
+  }
+  kernel.type = type;
+}
+
+void set_hmc(const SampleConfig& config, KernelConfig& kernel) {
+  const SamplerOverrides& overrides = config.overrides;
+  const auto need = [&](bool given, const char* key) {
+    if (given && !is_hamiltonian(kernel.type)) {
+      fail(config, std::string(key) + " is given, but the kernel is " +
+                       in_quotes(kernel.type.empty() ? "none" : kernel.type) +
+                       "; it belongs to uhmc and hmc");
+    }
+  };
+  need(overrides.num_leapfrog.has_value(), "kernel.num_leapfrog");
+  need(overrides.damping.has_value(), "kernel.damping");
+  need(overrides.mass.has_value(), "kernel.mass");
+  kernel.hmc.num_leapfrog = overrides.num_leapfrog.value_or(kernel.hmc.num_leapfrog);
+  kernel.hmc.damping = overrides.damping.value_or(kernel.hmc.damping);
+  kernel.hmc.mass = overrides.mass.value_or(kernel.hmc.mass);
+}
+
+void set_ratio(const SampleConfig& config, KernelConfig& kernel) {
+  const SamplerOverrides& overrides = config.overrides;
+  const bool given = overrides.ratio || overrides.line_rule || overrides.num_points;
+  if (given && !is_adjusted(kernel.type)) {
+    fail(config, "[ratio] is given, but the kernel is " +
+                     in_quotes(kernel.type.empty() ? "none" : kernel.type) +
+                     ", which has no Metropolis test; leave it out, or choose mala or hmc");
+  }
+  kernel.ratio = overrides.ratio.value_or(kernel.ratio);
+  if ((overrides.line_rule || overrides.num_points) && kernel.ratio != "line") {
+    fail(config, "ratio.rule and ratio.num_points belong to ratio.type = \"line\", but it is " +
+                     in_quotes(kernel.ratio));
+  }
+  kernel.line_rule = overrides.line_rule.value_or(kernel.line_rule);
+  kernel.num_points = overrides.num_points.value_or(kernel.num_points);
+  if (kernel.ratio == "line" && kernel.num_points == 0) {
+    fail(config, "ratio.num_points is missing; ratio.type = \"line\" needs it");
+  }
+}
+
+void check_length(const SampleConfig& config, const char* key, size_t given, size_t levels) {
+  if (given != 1 && given != levels) {
+    fail(config, std::string(key) + " has " + std::to_string(given) +
+                     " entries, must have 1, or one for each of the " + std::to_string(levels) +
+                     " levels of the plan");
+  }
+}
+
+std::vector<LevelPlan> plan_levels(const SampleConfig& config, const NoiseSchedule& schedule,
+                                   const std::vector<LevelPlan>& recipe) {
+  const SamplerOverrides& overrides = config.overrides;
+  std::vector<LevelPlan> plan = recipe;
+  if (overrides.levels) {
+    plan.clear();
+    for (const int64_t index : *overrides.levels) {
+      if (index >= schedule.num_levels()) {
+        fail(config, "anneal.levels: " + std::to_string(index) + ", must be below " +
+                         std::to_string(schedule.num_levels()) + " (" + schedule.describe() + ")");
+      }
+      // A recipe's levels all have the same work.
+      plan.push_back({schedule.level(index), recipe.front().num_steps, recipe.front().step_size});
+    }
+  }
+  if (overrides.steps_per_level) {
+    const std::vector<int64_t>& steps = *overrides.steps_per_level;
+    check_length(config, "anneal.steps_per_level", steps.size(), plan.size());
+    for (size_t i = 0; i < plan.size(); ++i) {
+      plan[i].num_steps = steps.size() == 1 ? steps[0] : steps[i];
+    }
+  }
+  if (overrides.step_size) {
+    const StepSizeRule& rule = *overrides.step_size;
+    if (rule.factor == 0.0) {
+      check_length(config, "kernel.step_size", rule.values.size(), plan.size());
+    }
+    for (size_t i = 0; i < plan.size(); ++i) {
+      plan[i].step_size = rule.factor > 0.0
+                              ? power_step_size(rule.factor, rule.power, plan[i].level)
+                          : rule.values.size() == 1 ? rule.values[0]
+                                                    : rule.values[i];
+    }
+  }
+  return plan;
+}
+
+void check_plan(const SampleConfig& config, const Sampler& sampler) {
+  const SamplerOverrides& overrides = config.overrides;
+  const bool moves = sampler.anneal.placement != Placement::none;
+  if (moves && sampler.kernel == nullptr) {
+    fail(config, "anneal.placement = " + in_quotes(to_string(sampler.anneal.placement)) +
+                     " needs a kernel, but sampler " + in_quotes(config.sampler) +
+                     " has none; give kernel.type and kernel.step_size");
+  }
+  if (!moves && (overrides.kernel || overrides.step_size || overrides.steps_per_level)) {
+    fail(config, "[kernel] or anneal.steps_per_level is given, but sampler " +
+                     in_quotes(config.sampler) + " takes no MCMC steps; give anneal.placement too");
+  }
+  if (moves && sampler.anneal.levels.front().num_steps == 0 && !overrides.steps_per_level) {
+    fail(config, "anneal.steps_per_level is missing; sampler " + in_quotes(config.sampler) +
+                     " has no MCMC steps of its own");
+  }
+  if (overrides.reverse_step && sampler.anneal.placement == Placement::pure) {
+    fail(config,
+         "anneal.reverse_step is given, but anneal.placement = \"pure\" takes no reverse steps");
+  }
+}
+
+}  // namespace
+
+Sampler resolve_sampler(const SampleConfig& config, const NoiseSchedule& schedule) {
+  Sampler sampler = make_sampler(config.sampler, config.preset, schedule);
+  const SamplerOverrides& overrides = config.overrides;
+  set_type(config, sampler.kernel_config);
+  set_hmc(config, sampler.kernel_config);
+  set_ratio(config, sampler.kernel_config);
+  sampler.kernel = make_kernel(sampler.kernel_config);
+  sampler.needs_energy = sampler.kernel_config.ratio == "exact";
+  AnnealConfig& anneal = sampler.anneal;
+  anneal.levels = plan_levels(config, schedule, anneal.levels);
+  anneal.placement = overrides.placement.value_or(anneal.placement);
+  anneal.reverse_step = overrides.reverse_step.value_or(anneal.reverse_step);
+  anneal.last_map = overrides.last_map.value_or(anneal.last_map);
+  check_plan(config, sampler);
+  sampler.evaluations_per_chain = 0;
+  return sampler;
+}
+
+}  // namespace motet

@@ -1,0 +1,122 @@
+// Values, ranges and key descriptions as text.
+#include <toml++/toml.h>
+
+#include <charconv>
+#include <cmath>
+#include <sstream>
+
+#include "settings.hpp"
+
+namespace motet::detail {
+
+bool Range::contains(double value) const {
+  return (low_open ? value > low : value >= low) && (high_open ? value < high : value <= high);
+}
+
+std::string Range::describe() const {
+  const bool below = std::isfinite(low);
+  const bool above = std::isfinite(high);
+  const auto bound = [](double value) {  // whole numbers without ".0"
+    return value == std::floor(value) && std::abs(value) < 1e15
+               ? std::to_string(static_cast<int64_t>(value))
+               : number_text(value);
+  };
+  if (below && above) {
+    return std::string("in ") + (low_open ? "(" : "[") + bound(low) + ", " + bound(high) +
+           (high_open ? ")" : "]");
+  }
+  if (below) {
+    return (low_open ? "> " : ">= ") + bound(low);
+  }
+  return above ? (high_open ? "< " : "<= ") + bound(high) : "";
+}
+
+std::string number_text(double value) {
+  if (std::isnan(value)) {
+    return "nan";
+  }
+  if (std::isinf(value)) {
+    return value > 0 ? "inf" : "-inf";
+  }
+  std::string buffer(32, '\0');
+  const auto end = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr;
+  buffer.resize(static_cast<size_t>(end - buffer.data()));
+  if (buffer.find_first_of(".e") == std::string::npos) {
+    buffer += ".0";
+  }
+  return buffer;
+}
+
+std::string to_toml(const Value& value) {
+  const auto list = [](const auto& entries, auto text) {
+    std::string out = "[";
+    for (size_t i = 0; i < entries.size(); ++i) {
+      out += (i == 0 ? "" : ", ") + text(entries[i]);
+    }
+    return out + "]";
+  };
+  const auto integer = [](int64_t entry) { return std::to_string(entry); };
+  if (const auto* boolean = std::get_if<bool>(&value)) {
+    return *boolean ? "true" : "false";
+  }
+  if (const auto* whole = std::get_if<int64_t>(&value)) {
+    return std::to_string(*whole);
+  }
+  if (const auto* number = std::get_if<double>(&value)) {
+    return number_text(*number);
+  }
+  if (const auto* integers = std::get_if<std::vector<int64_t>>(&value)) {
+    return list(*integers, integer);
+  }
+  if (const auto* numbers = std::get_if<std::vector<double>>(&value)) {
+    return list(*numbers, number_text);
+  }
+  if (const auto* rows = std::get_if<std::vector<std::vector<double>>>(&value)) {
+    return list(*rows, [&list](const auto& row) { return list(row, number_text); });
+  }
+  std::ostringstream out;
+  out << toml::value<std::string>(std::get<std::string>(value));
+  return out.str();
+}
+
+std::string describe_allowed(const Key& key) {
+  if (!key.choices.empty()) {
+    std::string text = "one of ";
+    for (size_t i = 0; i < key.choices.size(); ++i) {
+      text += (i == 0 ? "\"" : ", \"") + key.choices[i] + "\"";
+    }
+    return text;
+  }
+  const std::string range = key.range.describe();
+  const std::string with_range = range.empty() ? "" : " " + range;
+  std::string text;
+  for (const KeyType type : key.types) {
+    text += text.empty() ? "" : " or ";
+    switch (type) {
+      case KeyType::boolean:
+        text += "true or false";
+        break;
+      case KeyType::integer:
+        text += "an integer" + with_range;
+        break;
+      case KeyType::number:
+        text += "a number" + with_range;
+        break;
+      case KeyType::text:
+        text += "a text in quotes";
+        break;
+      case KeyType::integers:
+        text += "a list of integers" + with_range;
+        break;
+      case KeyType::numbers:
+        text += "a list of numbers" + with_range;
+        break;
+      case KeyType::rows:
+        text += "a list of lists of numbers" + with_range;
+        break;
+    }
+  }
+  return text;
+}
+
+}  // namespace motet::detail

@@ -1,0 +1,260 @@
+// Scatter panels and line charts as SVG text. Points are zero-length strokes with round caps (12
+// bytes each, not a 40-byte circle), in chunks: chunks overlay, so dense places look dense.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <sstream>
+
+#include "motet/error.hpp"
+#include "motet/report.hpp"
+#include "svg_detail.hpp"
+
+namespace motet {
+namespace {
+
+using detail::escape;
+using detail::pixels;
+
+constexpr double kPanel = 220.0;     // side of a panel's square
+constexpr double kLeft = 40.0;       // room for tick labels
+constexpr double kGap = 16.0;        // between panels
+constexpr double kTop = 44.0;        // title and caption
+constexpr double kBottom = 26.0;     // tick labels
+constexpr int64_t kChunk = 125;      // points of one path
+constexpr double kChartWidth = 640;  // plot area of a line chart
+constexpr double kChartHeight = 190;
+
+const char* const kStyle =
+    "<style>"
+    "text{font:12px system-ui,sans-serif;fill:#1f2430}"
+    ".title{font-weight:600;font-size:13px}.minor{fill:#5d6675;font-size:11px}"
+    ".frame{fill:none;stroke:#aab2bf}.grid{stroke:#e3e7ed;fill:none}"
+    ".samples{stroke:#1d5fd6}.reference{stroke:#9aa3b0}"
+    ".c0{stroke:#1d5fd6}.c1{stroke:#d9480f}.c2{stroke:#2b8a3e}.c3{stroke:#862e9c}"
+    ".c4{stroke:#b08900}.c5{stroke:#0b7285}"
+    ".dots{fill:none;stroke-linecap:round}.curve{fill:none;stroke-width:1.6;stroke-linejoin:round}"
+    "@media (prefers-color-scheme:dark){text{fill:#e6e9ef}.minor{fill:#a3adbb}"
+    ".frame{stroke:#566070}.grid{stroke:#2c333e}.samples{stroke:#74b0ff}.reference{stroke:#6d7683}"
+    ".c0{stroke:#74b0ff}.c1{stroke:#ff9a62}.c2{stroke:#6fd383}.c3{stroke:#d597ea}"
+    ".c4{stroke:#e4c65b}.c5{stroke:#63d3e6}}"
+    "</style>";
+
+std::string open_svg(double width, double height, const std::string& label) {
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + pixels(width) + " " +
+         pixels(height) + "\" width=\"" + pixels(width) + "\" role=\"img\" aria-label=\"" +
+         escape(label) + "\">" + kStyle;
+}
+
+std::string text_at(double x, double y, const std::string& text, const std::string& css,
+                    const std::string& anchor) {
+  return "<text x=\"" + pixels(x) + "\" y=\"" + pixels(y) + "\" class=\"" + css +
+         "\" text-anchor=\"" + anchor + "\">" + escape(text) + "</text>";
+}
+
+std::string line_between(double x1, double y1, double x2, double y2) {
+  return "<path class=\"grid\" d=\"M" + pixels(x1) + " " + pixels(y1) + "L" + pixels(x2) + " " +
+         pixels(y2) + "\"/>";
+}
+
+// A linear map of an interval of data to pixels.
+struct Axis {
+  double low, high, from, to;
+  double at(double value) const { return from + (value - low) / (high - low) * (to - from); }
+};
+
+std::string scatter_frame(const Axis& x, const Axis& y, bool label_y) {
+  std::string out;
+  for (const double tick : detail::nice_ticks(x.low, x.high, 5)) {
+    out += line_between(x.at(tick), y.from, x.at(tick), y.to);
+    out += text_at(x.at(tick), y.from + 15.0, detail::tick_text(tick), "minor", "middle");
+  }
+  for (const double tick : detail::nice_ticks(y.low, y.high, 5)) {
+    out += line_between(x.from, y.at(tick), x.to, y.at(tick));
+    if (label_y) {
+      out += text_at(x.from - 6.0, y.at(tick) + 4.0, detail::tick_text(tick), "minor", "end");
+    }
+  }
+  out += "<rect class=\"frame\" x=\"" + pixels(x.from) + "\" y=\"" + pixels(y.to) + "\" width=\"" +
+         pixels(x.to - x.from) + "\" height=\"" + pixels(y.from - y.to) + "\"/>";
+  return out;
+}
+
+Tensor as_points(const Tensor& points) {
+  if (points.dim() != 2 || points.size(1) != 2) {
+    std::ostringstream text;
+    text << "svg: points of shape " << points.sizes() << ", must be (N, 2)";
+    throw ShapeError(text.str());
+  }
+  return points.detach().to(at::kCPU, at::kDouble).contiguous();
+}
+
+// The layer's dots; counts those outside the view.
+std::string dots(const ScatterLayer& layer, const Axis& x, const Axis& y, int64_t& num_outside) {
+  const Tensor points = as_points(layer.points);
+  const auto table = points.accessor<double, 2>();
+  const std::string open = "<path class=\"dots " + escape(layer.colour_class) +
+                           "\" stroke-width=\"" + pixels(2.0 * layer.radius) +
+                           "\" stroke-opacity=\"" + pixels(layer.opacity) + "\" d=\"";
+  std::string out;
+  std::string path;
+  for (int64_t i = 0; i < points.size(0); ++i) {
+    const double px = table[i][0];
+    const double py = table[i][1];
+    if (px >= x.low && px <= x.high && py >= y.low && py <= y.high) {
+      path += "M" + pixels(x.at(px)) + " " + pixels(y.at(py)) + "h0";
+    } else {
+      ++num_outside;
+    }
+    if ((i + 1) % kChunk == 0 || i + 1 == points.size(0)) {
+      out += path.empty() ? "" : open + path + "\"/>";
+      path.clear();
+    }
+  }
+  return out;
+}
+
+std::string draw_panel(const ScatterPanel& panel, const View& view, double left, double top,
+                       bool label_y) {
+  const Axis x{view.low_x, view.high_x, left, left + kPanel};
+  const Axis y{view.low_y, view.high_y, top + kPanel, top};
+  std::string out = scatter_frame(x, y, label_y);
+  int64_t num_outside = 0;
+  for (const ScatterLayer& layer : panel.layers) {
+    out += dots(layer, x, y, num_outside);
+  }
+  std::string caption = panel.caption;
+  if (num_outside > 0) {
+    caption += (caption.empty() ? "" : "; ") + std::to_string(num_outside) + " outside the view";
+  }
+  out += text_at(left, top - 22.0, panel.title, "title", "start");
+  out += text_at(left, top - 7.0, caption, "minor", "start");
+  return out;
+}
+
+Axis value_axis(const std::vector<Curve>& curves, bool log_y) {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -low;
+  for (const Curve& curve : curves) {
+    for (const double value : curve.y) {
+      if (std::isfinite(value) && (!log_y || value > 0.0)) {
+        low = std::min(low, log_y ? std::log10(value) : value);
+        high = std::max(high, log_y ? std::log10(value) : value);
+      }
+    }
+  }
+  if (!(low <= high)) {
+    low = 0.0;
+    high = 1.0;
+  }
+  const double margin = high > low ? 0.06 * (high - low) : std::max(0.05 * std::abs(high), 0.01);
+  return {low - margin, high + margin, kTop + kChartHeight, kTop};
+}
+
+Axis level_axis(const std::vector<Curve>& curves) {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -low;
+  for (const Curve& curve : curves) {
+    for (const double level : curve.x) {
+      low = std::min(low, level);
+      high = std::max(high, level);
+    }
+  }
+  if (!(low < high)) {
+    low = std::isfinite(low) ? low - 0.5 : 0.0;
+    high = low + 1.0;
+  }
+  return {high, low, kLeft + 14.0, kLeft + 14.0 + kChartWidth};  // high noise left
+}
+
+std::string draw_curve(const Curve& curve, const Axis& x, const Axis& y, bool log_y,
+                       size_t colour) {
+  std::string path;
+  bool pen_down = false;
+  for (size_t i = 0; i < curve.x.size(); ++i) {
+    const double value = log_y ? std::log10(curve.y[i]) : curve.y[i];
+    if (!std::isfinite(value)) {
+      pen_down = false;
+      continue;
+    }
+    path += (pen_down ? "L" : "M") + pixels(x.at(curve.x[i])) + " " + pixels(y.at(value));
+    pen_down = true;
+  }
+  return "<path class=\"curve c" + std::to_string(colour) + "\" d=\"" + path + "\"/>";
+}
+
+}  // namespace
+
+View view_of(const std::vector<Tensor>& points) {
+  std::vector<double> extent;
+  for (const Tensor& set : points) {
+    const Tensor flat = as_points(set).abs().amax(1);
+    const double* values = flat.const_data_ptr<double>();
+    std::copy_if(values, values + flat.numel(), std::back_inserter(extent),
+                 [](double value) { return std::isfinite(value); });
+  }
+  if (extent.empty()) {
+    return {};
+  }
+  // A stray point in two hundred is counted in the caption rather than shrinking all the rest.
+  const auto rank = static_cast<std::ptrdiff_t>(0.995 * static_cast<double>(extent.size() - 1));
+  std::nth_element(extent.begin(), extent.begin() + rank, extent.end());
+  const double half = std::max(1.1 * extent[static_cast<size_t>(rank)], 1e-6);
+  return {-half, half, -half, half};
+}
+
+std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& view,
+                        int num_columns) {
+  if (num_columns < 1 || panels.empty()) {
+    throw ConfigError("svg: scatter_svg(" + std::to_string(panels.size()) +
+                      " panels, num_columns = " + std::to_string(num_columns) +
+                      "): both must be >= 1");
+  }
+  const int columns = std::min(num_columns, static_cast<int>(panels.size()));
+  const int rows = (static_cast<int>(panels.size()) + columns - 1) / columns;
+  const double width = kLeft + columns * (kPanel + kGap);
+  const double height = rows * (kTop + kPanel + kBottom);
+  std::string label;
+  std::string body;
+  for (size_t i = 0; i < panels.size(); ++i) {
+    const int column = static_cast<int>(i) % columns;
+    const int row = static_cast<int>(i) / columns;
+    body += draw_panel(panels[i], view, kLeft + column * (kPanel + kGap),
+                       row * (kTop + kPanel + kBottom) + kTop, column == 0);
+    label += (i == 0 ? "Scatter of " : ", ") + panels[i].title;
+  }
+  return open_svg(width, height, label) + body + "</svg>";
+}
+
+std::string line_svg(const std::string& title, const std::string& y_label,
+                     const std::vector<Curve>& curves, bool log_y) {
+  constexpr double kLegend = 170.0;
+  const Axis x = level_axis(curves);
+  const Axis y = value_axis(curves, log_y);
+  std::string out = open_svg(x.to + kLegend, kTop + kChartHeight + 44.0, title);
+  out += text_at(x.from, kTop - 22.0, title, "title", "start");
+  out += text_at(x.from, kTop - 7.0, y_label, "minor", "start");
+  for (const double tick : detail::nice_ticks(y.low, y.high, 5)) {
+    out += line_between(x.from, y.at(tick), x.to, y.at(tick));
+    out += text_at(x.from - 6.0, y.at(tick) + 4.0,
+                   detail::tick_text(log_y ? std::pow(10.0, tick) : tick), "minor", "end");
+  }
+  for (const double tick : detail::nice_ticks(x.high, x.low, 10)) {
+    out += text_at(x.at(tick), y.from + 15.0, detail::tick_text(tick), "minor", "middle");
+  }
+  out += text_at((x.from + x.to) / 2.0, y.from + 32.0, "noise level (high noise left)", "minor",
+                 "middle");
+  constexpr size_t kColours = 6;
+  for (size_t i = 0; i < curves.size(); ++i) {
+    const double legend_y = kTop + 8.0 + 17.0 * static_cast<double>(i);
+    out += draw_curve(curves[i], x, y, log_y, i % kColours);
+    out += "<path class=\"curve c" + std::to_string(i % kColours) + "\" d=\"M" +
+           pixels(x.to + 10.0) + " " + pixels(legend_y) + "h18\"/>";
+    out += text_at(x.to + 34.0, legend_y + 4.0, curves[i].label, "minor", "start");
+  }
+  return out + "</svg>";
+}
+
+}  // namespace motet

@@ -1,0 +1,210 @@
+// The binary: exact stdout, stderr and exit codes.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "cli/process.hpp"
+#include "motet/io.hpp"
+
+namespace motet {
+namespace {
+
+using test::Folder;
+using test::Output;
+using test::run_motet;
+using test::write_text;
+
+// Two Gaussians on four levels: the whole path in milliseconds.
+const std::string kTiny = R"(num_samples = 64
+seed = 5
+sampler = "hmc-4-curve"
+
+[model.left]
+law = "gaussian_mixture"
+means = [[-0.2, 0.0]]
+sds = [[0.5]]
+
+[model.right]
+law = "gaussian_mixture"
+means = [[0.2, 0.1]]
+sds = [[0.5]]
+
+[schedule]
+num_levels = 4
+
+[kernel]
+step_size = 0.2
+)";
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override { write_text(folder_ / "tiny.toml", kTiny); }
+
+  void expect_refused(const std::vector<std::string>& args, int code, const std::string& err) {
+    const Output output = run_motet(folder_, args);
+    EXPECT_EQ(output.code, code);
+    EXPECT_EQ(output.out, "");
+    EXPECT_EQ(output.err, err);
+  }
+
+  Folder folder_;
+};
+
+TEST_F(Cli, HelpNamesEveryCommand) {
+  const Output output = run_motet(folder_, {"--help"});
+  EXPECT_EQ(output.code, 0);
+  EXPECT_EQ(output.err, "");
+  for (const char* command : {"sample", "train", "demo", "eval", "info", "cite"}) {
+    EXPECT_NE(output.out.find(std::string("\n  ") + command + " "), std::string::npos) << command;
+  }
+}
+
+TEST_F(Cli, UsageErrorsExitWithTwo) {
+  expect_refused({}, 2, "A subcommand is required\nRun with --help for more information.\n");
+  expect_refused({"sample"}, 2, "config is required\nRun with --help for more information.\n");
+  expect_refused({"sample", "tiny.toml", "--frobnicate"}, 2,
+                 "The following argument was not expected: --frobnicate\n"
+                 "Run with --help for more information.\n");
+}
+
+TEST_F(Cli, UnknownKeyNamesTheNearest) {
+  write_text(folder_ / "product.toml",
+             "seed = 1\n[model.a]\nlaw = \"ring\"\n[kernel]\nstepsize = 1\n");
+  expect_refused({"sample", "product.toml"}, 2,
+                 "motet: config: product.toml:5: unknown key kernel.stepsize; did you mean "
+                 "kernel.step_size?\n");
+}
+
+TEST_F(Cli, OverrideIsCheckedLikeTheFile) {
+  expect_refused({"sample", "tiny.toml", "--set", "kernel.step_size=-1"}, 2,
+                 "motet: config: --set: kernel.step_size = -1.0, must be > 0\n");
+  expect_refused({"sample", "tiny.toml", "--sampler", "hmc-4-curv"}, 2,
+                 "motet: config: --set: sampler = \"hmc-4-curv\", must be one of \"reverse\", "
+                 "\"u-la\", \"la-energy\", \"la-3-line\", \"la-5-line\", \"la-10-line\", "
+                 "\"u-hmc\", \"hmc-energy\", \"hmc-3-line\", \"hmc-4-curve\", \"hmc-5-line\", "
+                 "\"hmc-10-line\"; did you mean \"hmc-4-curve\"?\n");
+}
+
+TEST_F(Cli, MissingFilesExitWithThree) {
+  const Output output = run_motet(folder_, {"sample", "absent.toml"});
+  EXPECT_EQ(output.code, 3);
+  EXPECT_NE(output.err.find("absent.toml"), std::string::npos) << output.err;
+  write_text(folder_ / "weights.toml", "[model.a]\nweights = \"absent.safetensors\"\n");
+  const Output weights = run_motet(folder_, {"sample", "weights.toml"});
+  EXPECT_EQ(weights.code, 3);
+  EXPECT_NE(weights.err.find("absent.safetensors"), std::string::npos) << weights.err;
+}
+
+TEST_F(Cli, UnwritableOutputIsFoundBeforeAnyWork) {
+  expect_refused({"sample", "tiny.toml", "--out", "absent/x.npy"}, 3,
+                 "motet: write: absent/x.npy: folder absent does not exist; create it first\n");
+}
+
+TEST_F(Cli, SampleWritesEveryFile) {
+  const Output output = run_motet(
+      folder_, {"sample", "tiny.toml", "--out", "x.npy", "--json", "x.json", "--report", "x.html"});
+  ASSERT_EQ(output.code, 0) << output.err;
+  EXPECT_EQ(output.err, "");  // no progress where stderr is no terminal
+  const Tensor x = read_npy(folder_ / "x.npy");
+  EXPECT_EQ(x.sizes(), (std::vector<int64_t>{64, 2}));
+  EXPECT_EQ(x.scalar_type(), at::kFloat);
+  const auto json = nlohmann::json::parse(test::read_text(folder_ / "x.json"));
+  for (const char* key : {"config", "seed", "commit", "device", "dtype", "num_chains", "metrics",
+                          "evaluations_per_chain", "levels", "seconds", "peak_rss_bytes"}) {
+    EXPECT_TRUE(json.contains(key)) << key;
+  }
+  EXPECT_EQ(json["levels"].size(), 4U);
+  for (const char* key : {"index", "acceptance", "step_size", "num_invalid", "evaluations"}) {
+    EXPECT_TRUE(json["levels"][0].contains(key)) << key;
+  }
+  const std::string html = test::read_text(folder_ / "x.html");
+  EXPECT_NE(html.find("<svg"), std::string::npos);
+  EXPECT_EQ(html.find("<script"), std::string::npos);
+  EXPECT_EQ(html.find("src="), std::string::npos);
+}
+
+TEST_F(Cli, SamplesDoNotDependOnTheTile) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "a.npy"}).code, 0);
+  ASSERT_EQ(
+      run_motet(folder_, {"sample", "tiny.toml", "--out", "b.npy", "--set", "tile_size=7"}).code,
+      0);
+  EXPECT_EQ(test::read_text(folder_ / "a.npy"), test::read_text(folder_ / "b.npy"));
+}
+
+TEST_F(Cli, MoreSamplesKeepTheFirstOnes) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "a.npy"}).code, 0);
+  ASSERT_EQ(
+      run_motet(folder_, {"sample", "tiny.toml", "--out", "b.npy", "--num-samples", "65"}).code, 0);
+  EXPECT_TRUE(read_npy(folder_ / "b.npy").narrow(0, 0, 64).equal(read_npy(folder_ / "a.npy")));
+}
+
+TEST_F(Cli, ResolvedConfigGivesTheSameSamples) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "a.npy", "--json", "a.json"}).code,
+            0);
+  const auto json = nlohmann::json::parse(test::read_text(folder_ / "a.json"));
+  write_text(folder_ / "again.toml", json["config_toml"]);
+  ASSERT_EQ(run_motet(folder_, {"sample", "again.toml", "--out", "b.npy"}).code, 0);
+  EXPECT_EQ(test::read_text(folder_ / "a.npy"), test::read_text(folder_ / "b.npy"));
+}
+
+TEST_F(Cli, EnergySamplerRefusesScoreOnlyModels) {
+  write_text(folder_ / "one.toml",
+             "num_samples = 1\nsampler = \"reverse\"\n" +
+                 kTiny.substr(kTiny.find("[model"))
+                     .substr(0, kTiny.find("[kernel]") - kTiny.find("[model")));
+  const Output output = run_motet(folder_, {"sample", "one.toml", "--out", "x.npy"});
+  EXPECT_EQ(output.code, 0) << output.err;  // one chain, no kernel
+}
+
+TEST_F(Cli, InfoDescribesEachKindOfFile) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "x.npy", "--json", "x.json"}).code,
+            0);
+  EXPECT_NE(run_motet(folder_, {"info", "x.npy"}).out.find("[64, 2]"), std::string::npos);
+  EXPECT_NE(run_motet(folder_, {"info", "x.json"}).out.find("hmc-4-curve (corrected)"),
+            std::string::npos);
+  EXPECT_NE(run_motet(folder_, {"info", "tiny.toml"}).out.find("seed = 5"), std::string::npos);
+  expect_refused({"info", "x.txt"}, 2,
+                 "motet: info: \"x.txt\": must end in .safetensors, .checkpoint, .npy, .json or "
+                 ".toml\n");
+}
+
+TEST_F(Cli, KeysAreThoseOfTheDocs) {
+  const std::string page = test::read_text(std::string(MOTET_SOURCE_DIR) + "/docs/config.md");
+  const std::string table = run_motet(folder_, {"info", "--keys"}).out;
+  EXPECT_NE(page.find(table), std::string::npos)
+      << "docs/config.md is stale: replace its tables by the output of motet info --keys";
+}
+
+TEST_F(Cli, CiteNamesWhatTheRunUsed) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--json", "x.json"}).code, 0);
+  const Output output = run_motet(folder_, {"cite", "x.json"});
+  EXPECT_EQ(output.code, 0);
+  for (const char* key : {"sjoberg2023mcmc", "remy2020probabilistic", "du2023reduce",
+                          "horowitz1991generalized", "nichol2021improved"}) {
+    EXPECT_NE(output.out.find(key), std::string::npos) << key;
+  }
+  EXPECT_EQ(output.out.find("roberts1996"), std::string::npos);
+  write_text(folder_ / "other.json", "{}");
+  expect_refused({"cite", "other.json"}, 3,
+                 "motet: cite: other.json: not the JSON of a sampling run; give a file written by "
+                 "motet sample --json\n");
+}
+
+TEST_F(Cli, EvalMeasuresSamples) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "x.npy"}).code, 0);
+  const Output output =
+      run_motet(folder_, {"eval", "x.npy", "--target", "product", "--json", "e.json"});
+  ASSERT_EQ(output.code, 0) << output.err;
+  const auto metrics = nlohmann::json::parse(test::read_text(folder_ / "e.json"))["metrics"];
+  for (const char* key :
+       {"ll_true", "ll_paper", "num_outside_support", "w2", "w2_paper", "w2_folded", "gmm",
+        "fraction_outside_modes", "mode_fractions", "mode_sd"}) {
+    EXPECT_TRUE(metrics.contains(key)) << key;
+  }
+  expect_refused({"eval", "x.npy", "--target", "rings"}, 2,
+                 "motet: eval: target \"rings\", must be product, ring or bar; did you mean "
+                 "\"ring\"?\n");
+}
+
+}  // namespace
+}  // namespace motet

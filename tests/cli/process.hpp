@@ -1,0 +1,94 @@
+// Runs the built `motet` and keeps what it printed.
+#pragma once
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace motet::test {
+
+struct Output {
+  int code = -1;  ///< exit code, or 128 + signal
+  std::string out;
+  std::string err;
+};
+
+inline std::string read_text(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+inline void write_text(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+/// A fresh folder for one test, removed at its end.
+class Folder {
+ public:
+  Folder() {
+    std::string name = (std::filesystem::temp_directory_path() / "motet-XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+using Environment = std::map<std::string, std::string>;
+
+/// Starts `motet ARGS` in `folder`; its stdout and stderr go to the files .out and .err there.
+inline pid_t start_motet(const Folder& folder, const std::vector<std::string>& args,
+                         const Environment& environment = {}) {
+  const std::string binary = std::string(MOTET_BINARY_DIR) + "/bin/motet";
+  std::vector<char*> argv = {const_cast<char*>(binary.c_str())};
+  for (const std::string& arg : args) {
+    argv.push_back(const_cast<char*>(arg.c_str()));
+  }
+  argv.push_back(nullptr);
+  const std::string out = folder / ".out";
+  const std::string err = folder / ".err";
+  const pid_t child = fork();
+  if (child == 0) {
+    if (chdir(folder.path().c_str()) == 0) {
+      setenv("OMP_NUM_THREADS", "1", 1);
+      for (const auto& [name, value] : environment) {
+        setenv(name.c_str(), value.c_str(), 1);
+      }
+      dup2(open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDOUT_FILENO);
+      dup2(open(err.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600), STDERR_FILENO);
+      execv(binary.c_str(), argv.data());
+    }
+    _exit(127);
+  }
+  return child;
+}
+
+inline Output finish_motet(const Folder& folder, pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return {code, read_text(folder / ".out"), read_text(folder / ".err")};
+}
+
+inline Output run_motet(const Folder& folder, const std::vector<std::string>& args,
+                        const Environment& environment = {}) {
+  return finish_motet(folder, start_motet(folder, args, environment));
+}
+
+}  // namespace motet::test

@@ -1,0 +1,232 @@
+// A config either means what it says or is refused with the place, the value and what is allowed.
+#include <gtest/gtest.h>
+
+#include "motet/error.hpp"
+#include "motet/run.hpp"
+#include "support/throw.hpp"
+
+namespace motet {
+namespace {
+
+const std::string kGood = "[model.ring]\nlaw = \"ring\"\n[model.bar]\nlaw = \"bar\"\n";
+
+struct Refusal {
+  const char* name;
+  std::string toml;
+  std::string message;
+};
+
+void PrintTo(const Refusal& refusal, std::ostream* out) { *out << refusal.name; }
+
+class RefusedConfig : public testing::TestWithParam<Refusal> {};
+
+TEST_P(RefusedConfig, SaysWhereAndWhatIsAllowed) {
+  EXPECT_THROW_MSG(parse_config(GetParam().toml, "product.toml"), ConfigError, GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Config, RefusedConfig,
+    testing::Values(
+        Refusal{"UnknownKey", kGood + "\n\n\n\n[kernel]\nstepsize = 0.1\n",
+                "config: product.toml:10: unknown key kernel.stepsize; did you mean "
+                "kernel.step_size?"},
+        Refusal{"UnknownTopLevelKey", "sedd = 1\n" + kGood,
+                "config: product.toml:1: unknown key sedd; did you mean seed?"},
+        Refusal{"UnknownKeyFarFromAll", kGood + "[ratio]\nzzzzzzzzzzzzzz = 1\n",
+                "config: product.toml:6: unknown key ratio.zzzzzzzzzzzzzz; known here: type, rule, "
+                "num_points"},
+        Refusal{"UnknownModelKey", "[model.ring]\nlaw = \"ring\"\nexponnent = 2\n",
+                "config: product.toml:3: unknown key model.ring.exponnent; did you mean "
+                "model.ring.exponent?"},
+        Refusal{"Negative", kGood + "[kernel]\nstep_size = -0.03\n",
+                "config: product.toml:6: kernel.step_size = -0.03, must be > 0"},
+        Refusal{"NegativeInList", kGood + "[kernel]\nstep_size = [0.1, 0.0]\n",
+                "config: product.toml:6: kernel.step_size[1] = 0.0, must be > 0"},
+        Refusal{"NotFinite", kGood + "[kernel]\nstep_size = inf\n",
+                "config: product.toml:6: kernel.step_size = inf, must be finite"},
+        Refusal{
+            "WrongType", kGood + "[kernel]\nstep_size = \"big\"\n",
+            "config: product.toml:6: kernel.step_size = \"big\", must be a number > 0 or a list "
+            "of numbers > 0"},
+        Refusal{"FloatForInteger", "num_samples = 2.5\n" + kGood,
+                "config: product.toml:1: num_samples = 2.5, must be an integer in [1, 1000000000]"},
+        Refusal{"ZeroSamples", "num_samples = 0\n" + kGood,
+                "config: product.toml:1: num_samples = 0, must be in [1, 1000000000]"},
+        Refusal{"UnknownWord", "preset = \"papre\"\n" + kGood,
+                "config: product.toml:1: preset = \"papre\", must be one of \"paper\", "
+                "\"corrected\"; did you mean \"paper\"?"},
+        Refusal{"TableExpected", "kernel = 3\n" + kGood,
+                "config: product.toml:1: kernel = 3, must be a table [kernel]"},
+        Refusal{"Syntax", "seed = = 1\n",
+                "config: product.toml:1: Error while parsing key-value pair: unexpected character "
+                "'='; expected value"},
+        Refusal{"NoModels", "seed = 1\n",
+                "config: product.toml: no [model.NAME] table; name at least one factor, with "
+                "weights = \"FILE\" or law = ..."},
+        Refusal{"EmptyModel", kGood + "[model.third]\n",
+                "config: product.toml:5: [model.third] is empty; give it weights or a law"},
+        Refusal{"TwoSources", "[model.a]\nlaw = \"ring\"\nweights = \"a.safetensors\"\n",
+                "config: product.toml: [model.a] must have exactly one of weights and law"},
+        Refusal{"ParameterOfAnotherLaw", "[model.a]\nlaw = \"ring\"\nhalf_width = 0.2\n",
+                "config: product.toml:3: model.a.half_width = 0.2, but it is a parameter of law "
+                "\"bar\", not of \"ring\""},
+        Refusal{"ParameterWithoutLaw", "[model.a]\nweights = \"x\"\nradius = 0.2\n",
+                "config: product.toml:3: model.a.radius = 0.2, but model.a.law is not given; add "
+                "law = \"ring\""},
+        Refusal{"RaggedMeans",
+                "[model.a]\nlaw = \"gaussian_mixture\"\nmeans = [[0, 1], [2]]\nsds = [[1, 1]]\n",
+                "config: product.toml:3: model.a.means = [[0.0, 1.0], [2.0]], must have rows of "
+                "one length"},
+        Refusal{"UpsideDownBox", "[model.a]\nlaw = \"uniform_box\"\nlow = [1]\nhigh = [0]\n",
+                "config: product.toml:4: model.a.high = [0.0], must be above low in every "
+                "coordinate"},
+        Refusal{"RisingLevels", kGood + "[anneal]\nlevels = [0, 1]\n",
+                "config: product.toml:6: anneal.levels = [0, 1], must fall strictly"},
+        Refusal{"HalfAPowerRule", kGood + "[kernel.step_size]\nfactor = 4.0\n",
+                "config: product.toml: kernel.step_size.power is missing; the power rule needs "
+                "factor and power"},
+        Refusal{"AnotherSchedulesParameter",
+                kGood + "[schedule]\ntype = \"linear\"\noffset = 0.1\n",
+                "config: product.toml:7: schedule.offset = 0.1, but schedule.type is \"linear\", "
+                "which has no such parameter"},
+        Refusal{"Device",
+                "device = \"gpu\"
+                " + kGood,
+                "config: product.toml:1: device = \"gpu\", must be one of \"cpu\", \"cuda\""}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Config, KeepsTheOrderOfTheModels) {
+  const SampleConfig config = parse_config(kGood);
+  ASSERT_EQ(config.terms.size(), 2U);
+  EXPECT_EQ(config.terms[0].name, "ring");
+  EXPECT_EQ(config.terms[1].name, "bar");
+}
+
+TEST(Config, OverriddenModelKeepsItsPlaceAndANewOneComesLast) {
+  const SampleConfig config =
+      parse_config(kGood, "a.toml", {"model.ring.law=bar", "model.also.law=ring"});
+  ASSERT_EQ(config.terms.size(), 3U);
+  EXPECT_EQ(config.terms[0].name, "ring");
+  EXPECT_EQ(config.terms[1].name, "bar");
+  EXPECT_EQ(config.terms[2].name, "also");
+}
+
+TEST(Config, ResolvedTomlGivesTheSameConfigAgain) {
+  const std::string toml = kGood +
+                           "exponent = -0.5\n[kernel]\nstep_size = {factor = 4.03, power = 1.34}\n"
+                           "[schedule]\ntype = \"linear\"\nnum_levels = 12\n"
+                           "[anneal]\nlevels = [11, 5, 0]\nsteps_per_level = [1, 2, 3]\n";
+  const SampleConfig config = parse_config(toml, "a.toml");
+  const SampleConfig again = parse_config(config.toml, "b.toml");
+  EXPECT_EQ(again.toml, config.toml);
+  EXPECT_EQ(again.identity, config.identity);
+  EXPECT_EQ(again.terms[1].exponent, -0.5);
+  EXPECT_EQ(again.overrides.step_size->power, 1.34);
+  EXPECT_EQ(again.schedule->describe(), config.schedule->describe());
+}
+
+TEST(Config, OverrideReplacesAKeyAndWhatLiesUnderIt) {
+  const std::string toml = kGood + "[kernel]\nstep_size = {factor = 4.03, power = 1.34}\n";
+  const SampleConfig config = parse_config(toml, "a.toml", {"kernel.step_size=0.5", "seed=7"});
+  EXPECT_EQ(config.overrides.step_size->values, std::vector<double>{0.5});
+  EXPECT_EQ(config.overrides.step_size->factor, 0.0);
+  EXPECT_EQ(config.seed, 7U);
+}
+
+TEST(Config, OverrideTakesABareWordForAText) {
+  EXPECT_EQ(parse_config(kGood, "a.toml", {"sampler=u-hmc"}).sampler, "u-hmc");
+  EXPECT_EQ(parse_config(kGood, "a.toml", {"sampler=\"u-la\""}).sampler, "u-la");
+}
+
+TEST(Config, RefusesOverridesByTheirText) {
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"seed"}), ConfigError,
+                   "config: --set seed: must be key=value");
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"seed=-1"}), ConfigError,
+                   "config: --set: seed = -1, must be >= 0");
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"sed=1"}), ConfigError,
+                   "config: --set: unknown key sed; did you mean seed?");
+}
+
+TEST(Config, CheckpointKeysDoNotDecideTheResult) {
+  const SampleConfig one = parse_config(kGood, "a.toml");
+  const SampleConfig other = parse_config(kGood, "a.toml", {"checkpoint.every_steps=3"});
+  EXPECT_EQ(one.identity, other.identity);
+  EXPECT_NE(one.identity, parse_config(kGood, "a.toml", {"seed=3"}).identity);
+}
+
+TEST(Config, PathsAreRelativeToTheFile) {
+  const std::string toml = "[model.a]\nweights = \"../a.safetensors\"\n";
+  EXPECT_EQ(parse_config(toml, "a.toml", {}, "/x/y").terms[0].weights, "/x/y/../a.safetensors");
+}
+
+TEST(TrainJob, ReadsEveryPart) {
+  const TrainJob job = parse_train_config(
+      "seed = 3\n[data]\nset = \"ring\"\n[network]\nwidth = 16\nparameterisation = "
+      "\"energy_residual\"\n[schedule]\nnum_levels = 10\n[train]\nnum_steps = 5\n",
+      "ring.toml");
+  EXPECT_EQ(job.train.seed, 3U);
+  EXPECT_EQ(job.train.network.width, 16);
+  EXPECT_EQ(job.train.network.num_levels, 10);
+  EXPECT_EQ(job.train.network.parameterisation, Parameterisation::energy_residual);
+  EXPECT_EQ(job.train.num_steps, 5);
+  EXPECT_EQ(job.data.set, "ring");
+}
+
+TEST(TrainJob, NeedsOneSourceOfData) {
+  EXPECT_THROW_MSG(parse_train_config("seed = 1\n", "t.toml"), ConfigError,
+                   "config: t.toml: [data] must have exactly one of set, file and law");
+  EXPECT_THROW_MSG(parse_train_config("[data]\nset = \"ring\"\nfile = \"a.npy\"\n", "t.toml"),
+                   ConfigError,
+                   "config: t.toml: [data] must have exactly one of set, file and law");
+}
+
+class Sampling : public testing::Test {
+ protected:
+  static Sampler resolve(const std::string& toml) {
+    return resolve_sampler(parse_config(kGood + toml, "p.toml"), NoiseSchedule::cosine(10));
+  }
+};
+
+TEST_F(Sampling, OverridesChangeOnlyWhatTheyName) {
+  const Sampler plain = resolve("");
+  const Sampler sampler = resolve("[kernel]\ndamping = 0.9\n");
+  EXPECT_EQ(sampler.kernel_config.hmc.damping, 0.9);
+  EXPECT_EQ(sampler.kernel_config.hmc.num_leapfrog, plain.kernel_config.hmc.num_leapfrog);
+  EXPECT_EQ(sampler.kernel_config.ratio, "curve");
+  EXPECT_EQ(sampler.anneal.levels.size(), plain.anneal.levels.size());
+}
+
+TEST_F(Sampling, PowerRuleFollowsBeta) {
+  const Sampler sampler = resolve("[kernel]\nstep_size = {factor = 2.0, power = 0.5}\n");
+  for (const LevelPlan& plan : sampler.anneal.levels) {
+    EXPECT_DOUBLE_EQ(plan.step_size, 2.0 * std::sqrt(plan.level.beta));
+  }
+}
+
+TEST_F(Sampling, RefusesSettingsWithoutEffect) {
+  const auto refused = [](const std::string& toml, const std::string& message) {
+    EXPECT_THROW_MSG(resolve(toml), ConfigError, "config: p.toml: " + message);
+  };
+  refused("[kernel]\ntype = \"mala\"\n",
+          "kernel.type = \"mala\" changes the unit of the step size of sampler \"hmc-4-curve\"; "
+          "give kernel.step_size too");
+  refused("[kernel]\ntype = \"ula\"\nstep_size = 0.1\ndamping = 0.1\n",
+          "kernel.damping is given, but the kernel is \"ula\"; it belongs to uhmc and hmc");
+  refused("[kernel]\ntype = \"uhmc\"\n[ratio]\ntype = \"curve\"\n",
+          "[ratio] is given, but the kernel is \"uhmc\", which has no Metropolis test; leave it "
+          "out, or choose mala or hmc");
+  refused("[ratio]\nnum_points = 5\n",
+          "ratio.rule and ratio.num_points belong to ratio.type = \"line\", but it is \"curve\"");
+  refused("[ratio]\ntype = \"line\"\n",
+          "ratio.num_points is missing; ratio.type = \"line\" needs it");
+  refused("[kernel]\nstep_size = [0.1, 0.2]\n",
+          "kernel.step_size has 2 entries, must have 1, or one for each of the 10 levels of the "
+          "plan");
+  refused("[anneal]\nlevels = [10, 0]\n",
+          "anneal.levels: 10, must be below 10 (" + NoiseSchedule::cosine(10).describe() + ")");
+  refused("[anneal]\nreverse_step = \"ddim\"\n",
+          "anneal.reverse_step is given, but anneal.placement = \"pure\" takes no reverse steps");
+}
+
+}  // namespace
+}  // namespace motet
