@@ -1,0 +1,95 @@
+// The driver of `motet reproduce table1`: checks the settings, makes the repeats one by one, sums
+// up after each, so that a long run shows its table from the first repeat on.
+#include "motet/reproduce.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "reproduce_detail.hpp"
+
+namespace motet {
+namespace {
+
+void check_within(const char* key, int64_t value, int64_t low, int64_t high) {
+  if (value < low || value > high) {
+    throw ConfigError("reproduce: " + std::string(key) + " = " + std::to_string(value) +
+                      ", must be in [" + std::to_string(low) + ", " + std::to_string(high) + "]");
+  }
+}
+
+// Under this many points run() measures nothing; over this many W2 takes hours.
+constexpr int64_t kLastRepeat = 9999;
+constexpr int64_t kMaxCount = 16'000'000;
+constexpr int64_t kMinSamples = 16;
+constexpr int64_t kMaxSamples = 20000;
+
+void check(const ReproduceConfig& config) {
+  check_within("first_repeat", config.first_repeat, 1, kLastRepeat);
+  check_within("num_repeats", config.num_repeats, 1, kLastRepeat);
+  if (config.first_repeat + config.num_repeats - 1 > kLastRepeat) {
+    throw ConfigError("reproduce: repeats " + std::to_string(config.first_repeat) + " .. " +
+                      std::to_string(config.first_repeat + config.num_repeats - 1) +
+                      ", must end at " + std::to_string(kLastRepeat) + " or before");
+  }
+  check_within("train_steps", config.train_steps, 1, kMaxCount);
+  check_within("batch_size", config.batch_size, 1, kMaxCount);
+  check_within("num_samples", config.num_samples, kMinSamples, kMaxSamples);
+  make_sampler("reverse", config.preset, NoiseSchedule::cosine(100));  // checks the preset's name
+}
+
+}  // namespace
+
+namespace detail {
+
+std::string repeat_name(int64_t repeat) {
+  const std::string digits = std::to_string(repeat);
+  return "repeat-" + std::string(digits.size() < 2 ? 2 - digits.size() : 0, '0') + digits;
+}
+
+std::string samples_name(const std::string& row_name) {
+  std::string name = row_name;
+  std::replace(name.begin(), name.end(), '/', '-');
+  return name + ".npy";
+}
+
+Json settings_json(const ReproduceConfig& config) {
+  return {{"preset", config.preset},
+          {"compute", to_string(config.compute)},
+          {"train_precision", config.mixed_precision ? "mixed" : "float32"},
+          {"train_steps", config.train_steps},
+          {"batch_size", config.batch_size},
+          {"num_samples", config.num_samples}};
+}
+
+std::string settings_difference(const Json& here, const Json& there) {
+  for (const auto& [key, value] : here.items()) {
+    const Json other = there.value(key, Json());
+    if (other != value) {
+      return key + " = " + value.dump() + " here, " + other.dump() + " there";
+    }
+  }
+  return "";
+}
+
+}  // namespace detail
+
+void reproduce_table1(const ReproduceConfig& config, const RunHooks& hooks) {
+  check(config);
+  const std::vector<TableRow> rows = select_table1_rows(config.rows);
+  for (int64_t i = 0; i < config.num_repeats; ++i) {
+    detail::reproduce_repeat(config, rows, config.first_repeat + i, hooks);
+    summarise_table1(config.folder);
+  }
+}
+
+void summarise_table1(const std::string& folder) {
+  const detail::Json summary = detail::summarise(detail::read_repeats(folder));
+  const std::filesystem::path path(folder);
+  write_file_atomic((path / "table1.json").string(), detail::dump(summary));
+  write_file_atomic((path / "table1.md").string(), detail::table1_markdown(summary));
+  write_file_atomic((path / "report.html").string(), detail::table1_page(summary, folder));
+}
+
+}  // namespace motet

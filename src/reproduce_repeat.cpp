@@ -1,0 +1,207 @@
+// One repeat of the table: two networks for each parameterisation, then every row from them. What
+// is done is on disk at once, so that a stopped repeat goes on where it was.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <map>
+#include <numeric>
+
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "reproduce_detail.hpp"
+#include "sample_run.hpp"
+
+namespace motet::detail {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<const char*, 2> kFactors{"ring", "bar"};
+
+uint64_t sampling_seed(int64_t repeat) { return static_cast<uint64_t>(10 * repeat); }
+
+uint64_t training_seed(int64_t repeat, const std::string& parameterisation, size_t factor) {
+  return sampling_seed(repeat) + (parameterisation == "score" ? 1 : 3) + factor;
+}
+
+std::string weights_name(const std::string& parameterisation, const std::string& factor) {
+  return factor + (parameterisation == "energy" ? "-energy" : "") + ".safetensors";
+}
+
+// The reference code's energy is ||f(x) - x||^2, not the paper's ||f(x)||^2.
+TrainJob training_job(const ReproduceConfig& config, int64_t repeat,
+                      const std::string& parameterisation, size_t factor) {
+  const std::string network = parameterisation == "score" ? "score" : "energy_residual";
+  const std::string toml =
+      "seed = " + std::to_string(training_seed(repeat, parameterisation, factor)) +
+      "\n[data]\nset = \"" + kFactors[factor] + "\"\n[network]\nparameterisation = \"" + network +
+      "\"\n[train]\nnum_steps = " + std::to_string(config.train_steps) +
+      "\nbatch_size = " + std::to_string(config.batch_size) +
+      "\nmixed_precision = " + (config.mixed_precision ? "true" : "false") + "\n";
+  return parse_train_config(toml, "reproduce");
+}
+
+SampleConfig sampling_config(const ReproduceConfig& config, const TableRow& row, int64_t repeat,
+                             const std::string& folder) {
+  std::string toml = "seed = " + std::to_string(sampling_seed(repeat)) +
+                     "\nnum_samples = " + std::to_string(config.num_samples) + "\nsampler = \"" +
+                     row.sampler + "\"\npreset = \"" + config.preset + "\"\ncompute = \"" +
+                     to_string(config.compute) + "\"\ndevice = \"" + config.device + "\"\n";
+  for (const char* factor : kFactors) {
+    toml += "[model." + std::string(factor) + "]\nweights = \"" +
+            weights_name(row.parameterisation, factor) + "\"\n";
+  }
+  toml +=
+      "[metrics]\ntarget = \"product\"\nnum_samples = " + std::to_string(config.num_samples) + "\n";
+  return parse_config(toml, "reproduce", {}, folder);
+}
+
+// The same hooks, with `label` in front of the phase.
+RunHooks labelled(const RunHooks& hooks, const std::string& label) {
+  RunHooks result = hooks;
+  if (hooks.progress) {
+    result.progress = [progress = hooks.progress, label](const Progress& now) {
+      Progress named = now;
+      named.phase = label;
+      progress(named);
+    };
+  }
+  return result;
+}
+
+// Trains one network, or takes the one that is there.
+void train_network(const TrainJob& job, const std::string& path, bool resume,
+                   const RunHooks& hooks) {
+  if (fs::exists(path)) {
+    const std::map<std::string, std::string> provenance = load_weights(path).provenance;
+    const auto found = provenance.find("config");
+    if (found == provenance.end() || found->second != job.toml) {
+      throw ConfigError("reproduce: " + path +
+                        " was not trained as this repeat asks (its config differs); remove it, or "
+                        "choose another --out");
+    }
+    return;
+  }
+  TrainJob checkpointed = job;
+  checkpointed.checkpoint.path = path + ".checkpoint";
+  const bool has_checkpoint = fs::exists(checkpointed.checkpoint.path);
+  RunFiles files;
+  files.weights = path;
+  files.json = fs::path(path).replace_extension(".json").string();
+  files.resume = resume && has_checkpoint;
+  run_train(checkpointed, files, hooks);
+}
+
+double mean_acceptance(const Json& levels) {
+  const double sum =
+      std::accumulate(levels.begin(), levels.end(), 0.0, [](double total, const Json& level) {
+        return total + (level.at("acceptance").is_null() ? 0.0 : double(level.at("acceptance")));
+      });
+  return sum / static_cast<double>(levels.size());
+}
+
+int64_t total_invalid(const Json& levels) {
+  return std::accumulate(
+      levels.begin(), levels.end(), int64_t{0},
+      [](int64_t total, const Json& level) { return total + int64_t(level.at("num_invalid")); });
+}
+
+// What a row keeps of its run's report.
+Json row_json(const RunReport& report, const SampleConfig& config) {
+  const Json run = Json::parse(report.json);
+  const Json& levels = run.at("levels");
+  Json row;
+  row["metrics"] = run.at("metrics");
+  row["evaluations_per_chain"] = run.at("evaluations_per_chain");
+  row["acceptance"] = {{"mean", mean_acceptance(levels)},
+                       {"last_level", levels.back().at("acceptance")}};
+  row["num_invalid"] = total_invalid(levels);
+  row["seconds"] = run.at("seconds");
+  row["seed"] = config.seed;
+  row.update(environment_json(config.device));
+  return row;
+}
+
+// Metrics of independent exact samples: what a perfect sampler would score.
+Json exact_json(const Tensor& reference, int64_t repeat) {
+  Rng rng = Rng(sampling_seed(repeat)).split("exact");
+  const Tensor exact = sample_product_benchmark(reference.size(0), rng);
+  return metrics_json(product_metrics(exact, reference, rng), reference.size(0));
+}
+
+Json new_repeat(const ReproduceConfig& config, int64_t repeat) {
+  Json json;
+  json["format"] = "motet.table1.repeat.1";
+  json["repeat"] = repeat;
+  json["settings"] = settings_json(config);
+  json["exact"] = nullptr;
+  json["rows"] = Json::object();
+  return json;
+}
+
+// The repeat's file so far, checked against the settings; a new one when there is none.
+Json open_repeat(const ReproduceConfig& config, int64_t repeat, const std::string& path) {
+  if (!fs::exists(path)) {
+    return new_repeat(config, repeat);
+  }
+  if (!config.resume) {
+    throw ConfigError("reproduce: " + path +
+                      " exists; --resume adds the rows it lacks, or choose another --out");
+  }
+  const std::vector<Json> all = read_repeats(config.folder);
+  const auto found = std::find_if(all.begin(), all.end(),
+                                  [&](const Json& json) { return json.at("repeat") == repeat; });
+  if (found == all.end()) {
+    throw DataError("reproduce: " + path + ": holds another repeat's numbers; remove it");
+  }
+  const std::string difference = settings_difference(settings_json(config), found->at("settings"));
+  if (!difference.empty()) {
+    throw ConfigError("reproduce: " + path + " was made with other settings: " + difference +
+                      "; give the same, or choose another --out");
+  }
+  return *found;
+}
+
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) {
+    throw DataError("reproduce: folder " + path.string() + " cannot be made: " + error.message());
+  }
+}
+
+}  // namespace
+
+void reproduce_repeat(const ReproduceConfig& config, const std::vector<TableRow>& rows,
+                      int64_t repeat, const RunHooks& hooks) {
+  const std::string name = repeat_name(repeat);
+  const fs::path folder = fs::path(config.folder) / name;
+  const std::string file = folder.string() + ".json";
+  Json json = open_repeat(config, repeat, file);
+  for (const TableRow& row : rows) {
+    if (json.at("rows").contains(row.name())) {
+      continue;
+    }
+    make_folder(folder);
+    for (size_t factor = 0; factor < kFactors.size(); ++factor) {
+      const std::string weights = weights_name(row.parameterisation, kFactors[factor]);
+      train_network(training_job(config, repeat, row.parameterisation, factor),
+                    (folder / weights).string(), config.resume,
+                    labelled(hooks, name + " " + weights));
+    }
+    const SampleConfig sampling = sampling_config(config, row, repeat, folder.string());
+    RunFiles files;
+    files.samples = (folder / samples_name(row.name())).string();
+    files.resume = config.resume && fs::exists(files.samples + ".checkpoint");
+    const RunReport report = run(sampling, files, labelled(hooks, name + " " + row.name()));
+    if (json.at("exact").is_null()) {
+      json["exact"] = exact_json(report.reference, repeat);
+    }
+    json["rows"][row.name()] = row_json(report, sampling);
+    write_file_atomic(file, dump(json));
+  }
+}
+
+}  // namespace motet::detail
