@@ -212,10 +212,10 @@ def import_jax():
     for name, package in (("jax", "jax"), ("haiku", "dm-haiku"), ("distrax", "distrax")):
         try:
             modules.append(importlib.import_module(name))
-        except ImportError:
+        except ImportError as error:
             raise SystemExit(
                 f"python package {package} is missing: pip install jax dm-haiku distrax"
-            )
+            ) from error
     return modules
 
 
@@ -267,12 +267,14 @@ class Motet:
     def sample(self, row: Row, compute: str, seed: int, samples: Path) -> dict:
         suffix = "-energy" if row.is_energy else ""
         config = self.folder / "product.toml"
-        config.write_text(
+        text = (
             f'num_samples = {self.num_chains}\nsampler = "{row.sampler}"\npreset = "paper"\n'
             f'compute = "{compute}"\nseed = {seed}\n'
-            f"[model.ring]\nweights = {json.dumps(str(self.weights / f'ring{suffix}.safetensors'))}\n"
-            f"[model.bar]\nweights = {json.dumps(str(self.weights / f'bar{suffix}.safetensors'))}\n"
         )
+        for factor in ("ring", "bar"):
+            weights = json.dumps(str(self.weights / f"{factor}{suffix}.safetensors"))
+            text += f"[model.{factor}]\nweights = {weights}\n"
+        config.write_text(text)
         report = self.folder / "report.json"
         command = [self.binary, "sample", config, "--out", samples, "--json", report, "--quiet"]
         self.call([*command, *self.levels(row)])

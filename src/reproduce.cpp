@@ -78,8 +78,12 @@ std::string settings_difference(const Json& here, const Json& there) {
 void reproduce_table1(const ReproduceConfig& config, const RunHooks& hooks) {
   check(config);
   const std::vector<TableRow> rows = select_table1_rows(config.rows);
-  for (int64_t i = 0; i < config.num_repeats; ++i) {
-    detail::reproduce_repeat(config, rows, config.first_repeat + i, hooks);
+  const int64_t last_repeat = config.first_repeat + config.num_repeats - 1;
+  for (int64_t repeat = config.first_repeat; repeat <= last_repeat; ++repeat) {
+    detail::open_repeat(config, repeat);  // what cannot go on is found before hours of work
+  }
+  for (int64_t repeat = config.first_repeat; repeat <= last_repeat; ++repeat) {
+    detail::reproduce_repeat(config, rows, repeat, hooks);
     summarise_table1(config.folder);
   }
 }

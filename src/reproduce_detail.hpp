@@ -19,6 +19,9 @@ Json settings_json(const ReproduceConfig& config);
 /// "" when they agree.
 std::string settings_difference(const Json& here, const Json& there);
 
+/// The repeat's file so far; a new one when there is none. Throws ConfigError when it exists
+/// without config.resume, or was made with other settings.
+Json open_repeat(const ReproduceConfig& config, int64_t repeat);
 /// Makes the missing `rows` of one repeat; see reproduce_table1.
 void reproduce_repeat(const ReproduceConfig& config, const std::vector<TableRow>& rows,
                       int64_t repeat, const RunHooks& hooks);

@@ -141,8 +141,18 @@ Json new_repeat(const ReproduceConfig& config, int64_t repeat) {
   return json;
 }
 
-// The repeat's file so far, checked against the settings; a new one when there is none.
-Json open_repeat(const ReproduceConfig& config, int64_t repeat, const std::string& path) {
+void make_folder(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) {
+    throw DataError("reproduce: folder " + path.string() + " cannot be made: " + error.message());
+  }
+}
+
+}  // namespace
+
+Json open_repeat(const ReproduceConfig& config, int64_t repeat) {
+  const std::string path = (fs::path(config.folder) / (repeat_name(repeat) + ".json")).string();
   if (!fs::exists(path)) {
     return new_repeat(config, repeat);
   }
@@ -164,22 +174,12 @@ Json open_repeat(const ReproduceConfig& config, int64_t repeat, const std::strin
   return *found;
 }
 
-void make_folder(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) {
-    throw DataError("reproduce: folder " + path.string() + " cannot be made: " + error.message());
-  }
-}
-
-}  // namespace
-
 void reproduce_repeat(const ReproduceConfig& config, const std::vector<TableRow>& rows,
                       int64_t repeat, const RunHooks& hooks) {
   const std::string name = repeat_name(repeat);
   const fs::path folder = fs::path(config.folder) / name;
   const std::string file = folder.string() + ".json";
-  Json json = open_repeat(config, repeat, file);
+  Json json = open_repeat(config, repeat);
   for (const TableRow& row : rows) {
     if (json.at("rows").contains(row.name())) {
       continue;
