@@ -15,6 +15,8 @@ struct MetricsRow {
 
 /// "12.35"; "-" when not finite.
 std::string fixed(double value, int digits);
+/// A whole self-contained page around `body`, in the reports' style.
+std::string html_page(const std::string& title, const std::string& body);
 /// One sentence of what happened.
 std::string lead(const std::vector<MetricsRow>& rows);
 /// The table in both unit systems and what each number means; `exact` (an object with "metrics", or
