@@ -168,15 +168,11 @@ std::string cite(const std::vector<Run>& runs) {
 }  // namespace
 
 std::string detail::html_page(const std::string& title, const std::string& body) {
-  std::ostringstream page;
-  page << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-       << "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
-       << "<title>" << escape(title) << "</title>\n"
-       << kPageStyle << "</head><body>\n"
-       << body
-       << "<p class=\"quiet\">Made by motet. No scripts, nothing loaded from elsewhere.</p>\n"
-       << "</body></html>\n";
-  return page.str();
+  return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
+         "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>" +
+         escape(title) + "</title>\n" + kPageStyle + "</head><body>\n" + body +
+         "<p class=\"quiet\">Made by motet. No scripts, nothing loaded from elsewhere.</p>\n"
+         "</body></html>\n";
 }
 
 std::string sample_report(const std::vector<NamedRun>& runs,
@@ -195,8 +191,8 @@ std::string sample_report(const std::vector<NamedRun>& runs,
   }
   const Json* exact_row = exact ? &exact_run : nullptr;
   const std::string target = all.front().json.value("target", "");
-  std::ostringstream body;
-  body << "<h1>" << escape(target) << "</h1>\n"
+  std::ostringstream page;
+  page << "<h1>" << escape(target) << "</h1>\n"
        << "<p class=\"lead\">" << detail::lead(rows) << "</p>\n"
        << pictures(all) << detail::metrics_section(rows, exact_row)
        << "<h2>Along the noise levels</h2>\n"
@@ -204,7 +200,7 @@ std::string sample_report(const std::vector<NamedRun>& runs,
        << curves(all, "evaluations", "Evaluations", "evaluations of each model, per chain", false)
        << curves(all, "step_size", "Step size", "unit of x (HMC) or of x squared (Langevin)", false)
        << environment(all) << configs(all) << cite(all);
-  return detail::html_page("motet: " + target, body.str());
+  return detail::html_page("motet: " + target, page.str());
 }
 
 }  // namespace motet

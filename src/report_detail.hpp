@@ -13,10 +13,10 @@ struct MetricsRow {
   const nlohmann::json* json;  ///< of the run
 };
 
-/// A whole self-contained page around `body`, with the style that all pages share.
-std::string html_page(const std::string& title, const std::string& body);
 /// "12.35"; "-" when not finite.
 std::string fixed(double value, int digits);
+/// A whole self-contained page around `body`, in the reports' style.
+std::string html_page(const std::string& title, const std::string& body);
 /// One sentence of what happened.
 std::string lead(const std::vector<MetricsRow>& rows);
 /// The table in both unit systems and what each number means; `exact` (an object with "metrics", or
