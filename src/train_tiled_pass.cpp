@@ -412,19 +412,20 @@ void TiledPass<Real, Operand>::energy_sums(int64_t tile, TapeType& tape, Real* s
   loops_.to_operand(kTileRows, narrow, tape.dh_dot, tape.factor, sums + sum_layout_.input_bias);
 }
 
-/// dW = left right, in chunks of rows and of the batch that fit the caches; the chunks do not
-/// depend on the number of threads.
+/// dW = left right, in chunks of the batch that fit the caches, added up in their order. Splitting
+/// the rows of dW among many threads reads the right factor again for each part, but changes no
+/// sum.
 template <class Real, class Operand>
 void TiledPass<Real, Operand>::weight_gradients(Real* gradient) const {
-  constexpr int64_t kRows = 64;
+  const int64_t part = at::get_num_threads() > 4 ? 64 : sizes_.inner;
   const int64_t depth = kSameType<Real, Operand> ? 256 : 1024;
-  const int64_t chunks = (sizes_.inner + kRows - 1) / kRows;
+  const int64_t chunks = (sizes_.inner + part - 1) / part;
   at::parallel_for(0, sizes_.blocks * kLayers * chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int layer = static_cast<int>(task / chunks % kLayers);
       const int64_t block = task / chunks / kLayers;
-      const int64_t first = task % chunks * kRows;
-      const int64_t rows = std::min(kRows, sizes_.outputs(layer, false) - first);
+      const int64_t first = task % chunks * part;
+      const int64_t rows = std::min(part, sizes_.outputs(layer, false) - first);
       const int64_t n = sizes_.inputs(layer, false);
       const int64_t stride = sizes_.inputs(layer, true);
       Real* to = gradient + sizes_.offset(layer_name(block, layer) + ".weight") + first * n;

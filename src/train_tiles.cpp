@@ -2,12 +2,17 @@
 // products want, with zeros up to kPad; nothing here depends on the number of threads.
 #include "train_tiles.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <ATen/Parallel.h>
 #include <ATen/native/CPUBlas.h>
 #include <torch/types.h>
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace motet::detail {
 namespace {
@@ -33,14 +38,28 @@ void copy_transposed(int64_t rows, int64_t n, const Real* from, int64_t stride, 
 
 }  // namespace
 
+/// Large buffers ask for huge pages: a tile writes its columns of a left factor into hundreds of
+/// rows, each on a page of its own, and would miss the address cache on every one.
 template <class T>
 T* Buffer<T>::resize(int64_t count) {
   if (count > count_) {
-    owner_ = at::zeros({count * static_cast<int64_t>(sizeof(T))}, at::kByte);
-    data_ = static_cast<T*>(owner_.data_ptr());
+    constexpr size_t kHugePage = size_t{1} << 21;
+    const size_t wanted = static_cast<size_t>(count) * sizeof(T);
+    const size_t unit = wanted >= kHugePage / 4 ? kHugePage : 64;
+    const size_t bytes = (wanted + unit - 1) / unit * unit;
+    memory_.reset(std::aligned_alloc(unit, bytes));
+    if (memory_ == nullptr) {
+      throw std::bad_alloc();
+    }
+#if defined(__linux__)
+    if (unit == kHugePage) {
+      madvise(memory_.get(), bytes, MADV_HUGEPAGE);  // a hint: failure changes only the speed
+    }
+#endif
+    std::memset(memory_.get(), 0, bytes);
     count_ = count;
   }
-  return data_;
+  return data();
 }
 
 Sizes::Sizes(const NetworkConfig& config)

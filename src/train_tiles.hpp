@@ -5,6 +5,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <type_traits>
 #include <vector>
 
@@ -21,18 +23,20 @@ inline constexpr int64_t kTileRows = 64;
 enum Layer { kHidden = 0, kMiddle = 1, kOutput = 2 };
 inline constexpr int kLayers = 3;
 
-/// Uninitialised memory for `count` numbers, 64-byte aligned; zero on request. Grows only.
+/// Memory for numbers, zero at first, aligned to registers. Grows only; growing loses the contents.
 template <class T>
 class Buffer {
  public:
-  /// At least `count` numbers; new memory is zero.
+  /// At least `count` numbers.
   T* resize(int64_t count);
-  T* data() const { return data_; }
+  T* data() const { return static_cast<T*>(memory_.get()); }
 
  private:
-  at::Tensor owner_;
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<void, Free> memory_;
   int64_t count_ = 0;
-  T* data_ = nullptr;
 };
 
 /// Sizes of the network, true and padded to kPad, and the layout of the flat buffers.
