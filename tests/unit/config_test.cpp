@@ -3,7 +3,7 @@
 
 #include "motet/error.hpp"
 #include "motet/run.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 
 namespace motet {
 namespace {

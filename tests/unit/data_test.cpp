@@ -7,7 +7,7 @@
 
 #include "motet/error.hpp"
 #include "motet/train.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 
 namespace motet {
 namespace {

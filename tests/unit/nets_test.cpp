@@ -14,7 +14,7 @@
 #include "nets/engine.hpp"
 #include "nets/fast_network.hpp"
 #include "nets/residual_mlp.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 
 namespace motet {
 namespace {

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "motet/error.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 #include "svg_detail.hpp"
 
 namespace motet {

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "motet/error.hpp"
-#include "support/throw.hpp"
+#include "support/throw_message.hpp"
 #include "train_pass.hpp"
 
 namespace motet {

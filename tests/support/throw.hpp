@@ -1,2 +1,0 @@
-#pragma once
-#include "support/throw_message.hpp"
