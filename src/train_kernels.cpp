@@ -18,7 +18,7 @@ const Kernels<Real, Operand>& loops();
 
 template <class Real, class Operand>
 const Kernels<Real, Operand>& kernels() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)  // see train_lanes.inc
   if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
     return avx512::loops<Real, Operand>();

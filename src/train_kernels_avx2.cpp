@@ -1,7 +1,7 @@
 // The training loops for processors with AVX2.
 #include "train_kernels.hpp"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)  // see train_lanes.inc
 #include <immintrin.h>
 
 #pragma GCC target("avx2,fma,bmi2")

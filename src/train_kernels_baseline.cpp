@@ -1,7 +1,9 @@
 // The training loops for any processor.
 #include "train_kernels.hpp"
 
+#if !defined(__clang__)
 #pragma GCC optimize("fp-contract=fast")
+#endif
 #pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross a function that is not inlined
 
 namespace motet::detail::baseline {

@@ -7,69 +7,12 @@
 // v. Its gradient needs, for every value y of the network, the adjoint p = dE/dy (found when g is),
 // the derivative of y along v (a second forward pass) and the derivative q of p along v (a second
 // backward pass): a product y = W x gets dW = q x^T + p xdot^T (Pearlmutter 1994).
+#include "train_tiled_pass.hpp"
+
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
-#include "train_tiles.hpp"
-
 namespace motet::detail {
-namespace {
-
-template <class Real, class Operand>
-class TiledPass final : public GradientPass {
- public:
-  explicit TiledPass(const NetworkConfig& config)
-      : sizes_(config),
-        sum_layout_(sizes_),
-        is_energy_(config.parameterisation != Parameterisation::score),
-        is_residual_(config.parameterisation == Parameterisation::energy_residual) {}
-
-  double gradient(const Tensor& weights, const Batch& batch, const Tensor& gradient) override;
-  Tensor row_losses(const Tensor& weights, const Batch& batch) override;
-
- private:
-  using TapeType = Tape<Real, Operand>;
-  using TapeBlock = typename TapeType::Block;
-
-  void prepare(const Tensor& weights, const Batch& batch, bool with_gradient);
-  void run_tile(int64_t tile, TapeType& tape, bool with_gradient);
-  double tile_error(int64_t tile, TapeType& tape, const Real* prediction);
-
-  void forward(int64_t tile, TapeType& tape, bool keep);
-  void backward(int64_t tile, TapeType& tape, Real* dh, Real* sums, int copy);
-  void energy_gradient(int64_t tile, TapeType& tape, bool with_gradient);
-  void tangent(int64_t tile, TapeType& tape);
-  void backward_tangent(int64_t tile, TapeType& tape, Real* sums);
-  void score_gradient(int64_t tile, TapeType& tape, Real* sums);
-  void energy_sums(int64_t tile, TapeType& tape, Real* sums);
-
-  Operand* right_target(TapeType& tape, int64_t tile, int64_t block, int layer, int copy);
-  void keep_right(const Operand* factor, int64_t tile, int64_t block, int layer, int copy);
-  void keep_left(TapeType& tape, int64_t tile, int64_t block, int layer, int copy);
-  void product(TapeType& tape, int64_t block, int layer, const Operand* x) const;
-  void product_back(TapeType& tape, int64_t block, int layer) const;
-
-  void weight_gradients(Real* gradient) const;
-  void add_up(Real* gradient);
-  void level_gradients(Real* gradient);
-  const Real* x(int64_t tile) const { return batch_.x.data() + tile * kTileRows * sizes_.event; }
-  int64_t column(int64_t tile, int copy) const {
-    return (tile * (is_energy_ ? 2 : 1) + copy) * kTileRows;
-  }
-
-  Sizes sizes_;
-  SumLayout sum_layout_;
-  bool is_energy_, is_residual_;
-  const Kernels<Real, Operand>& loops_ = kernels<Real, Operand>();
-  PackedNetwork<Real, Operand> network_;
-  SortedBatch<Real> batch_;
-  Factors<Operand> factors_;
-  std::vector<TapeType> tapes_;
-  std::vector<Real> sums_;         ///< (tiles, sum_layout_.count)
-  std::vector<double> row_error_;  ///< (tiles * kTileRows): squared error, summed over coordinates
-  std::vector<Buffer<Real>> slots_;  ///< for each block (slots, inner): sums of level terms
-  std::vector<Real> embedding_sums_, level_sums_;
-};
 
 template <class Real, class Operand>
 void TiledPass<Real, Operand>::prepare(const Tensor& weights, const Batch& batch,
@@ -158,11 +101,10 @@ void TiledPass<Real, Operand>::run_tile(int64_t tile, TapeType& tape, bool with_
 
 /// Squared errors of the rows, and tape.error = d loss / d prediction (zero for padding rows).
 template <class Real, class Operand>
-double TiledPass<Real, Operand>::tile_error(int64_t tile, TapeType& tape, const Real* prediction) {
+void TiledPass<Real, Operand>::tile_error(int64_t tile, TapeType& tape, const Real* prediction) {
   const int64_t d = sizes_.event;
   const Real* noise = batch_.noise.data() + tile * kTileRows * d;
   const Real scale = static_cast<Real>(2.0 / static_cast<double>(batch_.rows * d));
-  double total = 0.0;
   for (int64_t r = 0; r < kTileRows; ++r) {
     const auto row = static_cast<size_t>(tile * kTileRows + r);
     const Real weight = batch_.row[row] >= 0 ? Real{1} : Real{0};
@@ -173,9 +115,7 @@ double TiledPass<Real, Operand>::tile_error(int64_t tile, TapeType& tape, const 
       sum += static_cast<double>(error) * static_cast<double>(error);
     }
     row_error_[row] = sum;
-    total += sum;
   }
-  return total;
 }
 
 /// Where a layer's input goes as right factor: at once when no packing is needed.
@@ -411,114 +351,6 @@ void TiledPass<Real, Operand>::energy_sums(int64_t tile, TapeType& tape, Real* s
   loops_.accumulate_outer(kTileRows, d, narrow, tape.error, tape.dh, input_weight);
   loops_.to_operand(kTileRows, narrow, tape.dh_dot, tape.factor, sums + sum_layout_.input_bias);
 }
-
-/// dW = left right, in chunks of the batch that fit the caches, added up in their order. Splitting
-/// the rows of dW among many threads reads the right factor again for each part, but changes no
-/// sum.
-template <class Real, class Operand>
-void TiledPass<Real, Operand>::weight_gradients(Real* gradient) const {
-  const int64_t part = at::get_num_threads() > 4 ? 64 : sizes_.inner;
-  const int64_t depth = kSameType<Real, Operand> ? 256 : 1024;
-  const int64_t chunks = (sizes_.inner + part - 1) / part;
-  at::parallel_for(0, sizes_.blocks * kLayers * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int layer = static_cast<int>(task / chunks % kLayers);
-      const int64_t block = task / chunks / kLayers;
-      const int64_t first = task % chunks * part;
-      const int64_t rows = std::min(part, sizes_.outputs(layer, false) - first);
-      const int64_t n = sizes_.inputs(layer, false);
-      const int64_t stride = sizes_.inputs(layer, true);
-      Real* to = gradient + sizes_.offset(layer_name(block, layer) + ".weight") + first * n;
-      for (int64_t at = 0; rows > 0 && at < factors_.columns(); at += depth) {
-        multiply(rows, n, std::min(depth, factors_.columns() - at),
-                 factors_.left(block, layer) + first * factors_.stride() + at, factors_.stride(),
-                 factors_.right(block, layer) + at * stride, stride, to, n, at > 0);
-      }
-    }
-    release_products<Operand>();
-  });
-}
-
-/// Adds up the tiles' sums in their order.
-template <class Real, class Operand>
-void TiledPass<Real, Operand>::add_up(Real* gradient) {
-  Real* total = sums_.data();
-  for (int64_t tile = 1; tile < batch_.tiles; ++tile) {
-    const Real* sums = sums_.data() + tile * sum_layout_.count;
-    for (int64_t i = 0; i < sum_layout_.count; ++i) {
-      total[i] += sums[i];
-    }
-  }
-  const auto copy = [&](const std::string& name, int64_t offset, int64_t count) {
-    std::copy_n(total + offset, count, gradient + sizes_.offset(name));
-  };
-  for (int64_t b = 0; b < sizes_.blocks; ++b) {
-    const auto index = static_cast<size_t>(b);
-    const std::string name = "blocks." + std::to_string(b);
-    copy(name + ".norm.weight", sum_layout_.gamma[index], sizes_.width);
-    copy(name + ".norm.bias", sum_layout_.beta[index], sizes_.width);
-    copy(name + ".output.bias", sum_layout_.output_layer_bias[index], sizes_.width);
-    copy(name + ".middle.bias", sum_layout_.middle_bias[index], sizes_.inner);
-  }
-  copy("input.bias", sum_layout_.input_bias, sizes_.width);
-  copy("output.bias", sum_layout_.output_bias, sizes_.event);
-  Real* input_weight = gradient + sizes_.offset("input.weight");
-  Real* output_weight = gradient + sizes_.offset("output.weight");
-  for (int64_t k = 0; k < sizes_.event; ++k) {
-    for (int64_t j = 0; j < sizes_.width; ++j) {
-      const int64_t at = k * sizes_.width_padded + j;
-      input_weight[j * sizes_.event + k] = total[sum_layout_.input_weight + at];
-      output_weight[k * sizes_.width + j] = total[sum_layout_.output_weight + at];
-    }
-  }
-}
-
-/// Gradients of what the level terms are made of: table = embedding W^T + biases.
-template <class Real, class Operand>
-void TiledPass<Real, Operand>::level_gradients(Real* gradient) {
-  const int64_t n = sizes_.inner_padded;
-  const int64_t depth = sizes_.embedding;
-  const int64_t embedding_count = sizes_.levels * depth;
-  const int64_t block_count = sizes_.levels * n + (depth + 1) * n;
-  level_sums_.assign(static_cast<size_t>(sizes_.blocks * block_count), Real{0});
-  embedding_sums_.resize(static_cast<size_t>(sizes_.blocks * embedding_count));
-  const Real* embedding = network_.embedding.data();
-  at::parallel_for(0, sizes_.blocks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      Real* table = level_sums_.data() + b * block_count;
-      Real* weight = table + sizes_.levels * n;
-      Real* bias = weight + depth * n;
-      const Real* slots = slots_[static_cast<size_t>(b)].data();
-      for (size_t slot = 0; slot < batch_.slot_level.size(); ++slot) {
-        loops_.add(1, n, slots + static_cast<int64_t>(slot) * n, nullptr,
-                   table + batch_.slot_level[slot] * n);
-      }
-      loops_.accumulate_outer(sizes_.levels, depth, n, embedding, table, weight);
-      for (int64_t level = 0; level < sizes_.levels; ++level) {
-        loops_.add(1, n, table + level * n, nullptr, bias);
-      }
-      loops_.contract(sizes_.levels, depth, n, table,
-                      network_.blocks[static_cast<size_t>(b)].level_weight.data(), nullptr,
-                      embedding_sums_.data() + b * embedding_count);
-      const std::string name = "blocks." + std::to_string(b);
-      std::copy_n(bias, sizes_.inner, gradient + sizes_.offset(name + ".level.bias"));
-      std::copy_n(bias, sizes_.inner, gradient + sizes_.offset(name + ".hidden.bias"));
-      Real* level_weight = gradient + sizes_.offset(name + ".level.weight");
-      for (int64_t j = 0; j < sizes_.inner; ++j) {
-        for (int64_t k = 0; k < depth; ++k) {
-          level_weight[j * depth + k] = weight[k * n + j];
-        }
-      }
-    }
-  });
-  Real* to = gradient + sizes_.offset("embedding.weight");
-  std::fill_n(to, embedding_count, Real{0});
-  for (int64_t i = 0; i < sizes_.blocks * embedding_count; ++i) {
-    to[i % embedding_count] += embedding_sums_[static_cast<size_t>(i)];
-  }
-}
-
-}  // namespace
 
 std::unique_ptr<GradientPass> tiled_pass(const NetworkConfig& config, Arithmetic arithmetic) {
   switch (arithmetic) {

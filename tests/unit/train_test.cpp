@@ -133,7 +133,8 @@ TEST_P(GradientTest, Bfloat16KeepsOnePercent) {
 }
 
 TEST_P(GradientTest, BitsDoNotDependOnTheNumberOfThreads) {
-  const NetworkConfig network = small_network(GetParam());
+  NetworkConfig network;  // the paper's: large enough that the work is split in other ways
+  network.parameterisation = GetParam();
   const Problem problem = random_problem(network, 150);
   const Tensor weights = problem.weights.to(at::kFloat);
   const Tensor one = at::zeros_like(weights);
@@ -141,7 +142,7 @@ TEST_P(GradientTest, BitsDoNotDependOnTheNumberOfThreads) {
   const int threads = at::get_num_threads();
   at::set_num_threads(1);
   detail::tiled_pass(network, Arithmetic::float32)->gradient(weights, to_float(problem.batch), one);
-  at::set_num_threads(3);
+  at::set_num_threads(6);
   detail::tiled_pass(network, Arithmetic::float32)
       ->gradient(weights, to_float(problem.batch), many);
   at::set_num_threads(threads);
