@@ -15,7 +15,7 @@ std::string product_toml(const DemoConfig& config, const std::string& sampler) {
   const std::filesystem::path folder(config.models);
   const auto text = [](const std::string& value) { return detail::to_toml(detail::Value(value)); };
   return "sampler = " + text(sampler) + "\npreset = " + text(config.preset) +
-         "\nseed = " + std::to_string(config.seed) +
+         "\ncompute = " + text(config.compute) + "\nseed = " + std::to_string(config.seed) +
          "\nnum_samples = " + std::to_string(config.num_samples) +
          "\n[model.ring]\nweights = " + text((folder / "ring.safetensors").string()) +
          "\n[model.bar]\nweights = " + text((folder / "bar.safetensors").string()) +

@@ -14,6 +14,7 @@ struct DemoConfig {
   int64_t num_samples = 2000;
   uint64_t seed = 1;
   std::string preset = "corrected";
+  std::string compute = "bfloat16";  ///< fast where the CPU has AMX, float32's rates elsewhere
   std::vector<std::string> samplers = {"reverse", "u-la", "la-3-line", "u-hmc", "hmc-4-curve"};
 };
 

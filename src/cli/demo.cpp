@@ -54,6 +54,10 @@ void add_demo(CLI::App& app) {
       ->type_name("N");
   command->add_option("--seed", config->seed, "of every random number (1)")->type_name("S");
   command->add_option("--preset", config->preset, "corrected or paper")->type_name("WORD");
+  command
+      ->add_option("--compute", config->compute,
+                   "arithmetic of the networks: reference, float32 or bfloat16 (bfloat16)")
+      ->type_name("WORD");
   command->add_flag("--quiet", *quiet, "no progress on stderr");
   command->callback([config, quiet] {
     const auto started = [&quiet](const std::string& sampler) {
