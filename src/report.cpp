@@ -29,7 +29,7 @@ p{margin:.5rem 0}.lead{font-size:1.05rem}.quiet{color:#5d6675;font-size:.9rem}
 .wide{overflow-x:auto}svg{max-width:100%;height:auto;display:block}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.28rem .7rem;text-align:right;border-bottom:1px solid #e3e7ed;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}th{font-weight:600}
+th:first-child,td:first-child{text-align:left}th{font-weight:600;white-space:normal;vertical-align:bottom}
 tr.exact td{color:#5d6675;font-style:italic}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.25rem 1rem;font-size:.92rem}
 dt{font-weight:600}dd{margin:0}
@@ -58,7 +58,7 @@ std::vector<double> column(const Json& levels, const char* key) {
 }
 
 std::string curves(const std::vector<Run>& runs, const char* key, const std::string& title,
-                   const std::string& label, bool only_adjusted) {
+                   const std::string& label, YAxis y_axis, bool only_adjusted = false) {
   std::vector<Curve> lines;
   for (const Run& run : runs) {
     const Json& levels = run.json.at("levels");
@@ -68,7 +68,9 @@ std::string curves(const std::vector<Run>& runs, const char* key, const std::str
       lines.push_back({run.name, column(levels, "index"), column(levels, key)});
     }
   }
-  return lines.empty() ? "" : "<div class=\"wide\">" + line_svg(title, label, lines) + "</div>\n";
+  return lines.empty()
+             ? ""
+             : "<div class=\"wide\">" + line_svg(title, label, lines, y_axis) + "</div>\n";
 }
 
 // Scatter panels of plane samples; nothing for other event shapes.
@@ -196,9 +198,12 @@ std::string sample_report(const std::vector<NamedRun>& runs,
        << "<p class=\"lead\">" << detail::lead(rows) << "</p>\n"
        << pictures(all) << detail::metrics_section(rows, exact_row)
        << "<h2>Along the noise levels</h2>\n"
-       << curves(all, "acceptance", "Acceptance", "share of proposals accepted", true)
-       << curves(all, "evaluations", "Evaluations", "evaluations of each model, per chain", false)
-       << curves(all, "step_size", "Step size", "unit of x (HMC) or of x squared (Langevin)", false)
+       << curves(all, "acceptance", "Acceptance", "share of proposals accepted", YAxis::fitted,
+                 true)
+       << curves(all, "evaluations", "Evaluations", "evaluations of each model, per chain",
+                 YAxis::from_zero)
+       << curves(all, "step_size", "Step size", "unit of x (HMC) or of x squared (Langevin)",
+                 YAxis::logarithmic)
        << environment(all) << configs(all) << cite(all);
   return detail::html_page("motet: " + target, page.str());
 }

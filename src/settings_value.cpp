@@ -1,13 +1,33 @@
 // Values, ranges and key descriptions as text.
-#include <toml++/toml.h>
 
 #include <charconv>
 #include <cmath>
-#include <sstream>
 
 #include "settings.hpp"
 
 namespace motet::detail {
+namespace {
+
+// A TOML basic string.
+std::string quoted_text(const std::string& text) {
+  static const char* const kDigits = "0123456789abcdef";
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += "\\u00";
+      out += kDigits[(c >> 4) & 15];
+      out += kDigits[c & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+}  // namespace
 
 bool Range::contains(double value) const {
   return (low_open ? value > low : value >= low) && (high_open ? value < high : value <= high);
@@ -74,9 +94,7 @@ std::string to_toml(const Value& value) {
   if (const auto* rows = std::get_if<std::vector<std::vector<double>>>(&value)) {
     return list(*rows, [&list](const auto& row) { return list(row, number_text); });
   }
-  std::ostringstream out;
-  out << toml::value<std::string>(std::get<std::string>(value));
-  return out.str();
+  return quoted_text(std::get<std::string>(value));
 }
 
 std::string describe_allowed(const Key& key) {

@@ -134,7 +134,8 @@ std::string draw_panel(const ScatterPanel& panel, const View& view, double left,
   return out;
 }
 
-Axis value_axis(const std::vector<Curve>& curves, bool log_y) {
+Axis value_axis(const std::vector<Curve>& curves, YAxis kind) {
+  const bool log_y = kind == YAxis::logarithmic;
   double low = std::numeric_limits<double>::infinity();
   double high = -low;
   for (const Curve& curve : curves) {
@@ -149,8 +150,26 @@ Axis value_axis(const std::vector<Curve>& curves, bool log_y) {
     low = 0.0;
     high = 1.0;
   }
+  if (kind == YAxis::from_zero) {
+    low = std::min(low, 0.0);
+  }
   const double margin = high > low ? 0.06 * (high - low) : std::max(0.05 * std::abs(high), 0.01);
-  return {low - margin, high + margin, kTop + kChartHeight, kTop};
+  const double bottom = kind == YAxis::from_zero && low == 0.0 ? 0.0 : low - margin;
+  return {bottom, high + margin, kTop + kChartHeight, kTop};
+}
+
+// 1, 2 and 5 times powers of ten inside the axis of log10 values.
+std::vector<double> log_ticks(const Axis& y) {
+  std::vector<double> ticks;
+  for (double decade = std::floor(y.low); decade <= y.high; decade += 1.0) {
+    for (const double factor : {1.0, 2.0, 5.0}) {
+      const double value = factor * std::pow(10.0, decade);
+      if (std::log10(value) >= y.low && std::log10(value) <= y.high) {
+        ticks.push_back(value);
+      }
+    }
+  }
+  return ticks;
 }
 
 Axis level_axis(const std::vector<Curve>& curves) {
@@ -229,17 +248,18 @@ std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& vie
 }
 
 std::string line_svg(const std::string& title, const std::string& y_label,
-                     const std::vector<Curve>& curves, bool log_y) {
+                     const std::vector<Curve>& curves, YAxis y_axis) {
+  const bool log_y = y_axis == YAxis::logarithmic;
   constexpr double kLegend = 170.0;
   const Axis x = level_axis(curves);
-  const Axis y = value_axis(curves, log_y);
+  const Axis y = value_axis(curves, y_axis);
   std::string out = open_svg(x.to + kLegend, kTop + kChartHeight + 44.0, title);
   out += text_at(x.from, kTop - 22.0, title, "title", "start");
   out += text_at(x.from, kTop - 7.0, y_label, "minor", "start");
-  for (const double tick : detail::nice_ticks(y.low, y.high, 5)) {
-    out += line_between(x.from, y.at(tick), x.to, y.at(tick));
-    out += text_at(x.from - 6.0, y.at(tick) + 4.0,
-                   detail::tick_text(log_y ? std::pow(10.0, tick) : tick), "minor", "end");
+  for (const double value : log_y ? log_ticks(y) : detail::nice_ticks(y.low, y.high, 5)) {
+    const double place = y.at(log_y ? std::log10(value) : value);
+    out += line_between(x.from, place, x.to, place);
+    out += text_at(x.from - 6.0, place + 4.0, detail::tick_text(value), "minor", "end");
   }
   for (const double tick : detail::nice_ticks(x.high, x.low, 10)) {
     out += text_at(x.at(tick), y.from + 15.0, detail::tick_text(tick), "minor", "middle");

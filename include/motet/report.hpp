@@ -43,9 +43,11 @@ struct Curve {
 /// its own style, readable alone and inside a page, on light and dark backgrounds. Points outside
 /// the view are not drawn but counted in the caption.
 std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& view, int num_columns);
-/// One line chart of up to six curves; logarithmic y where `log_y`. A whole <svg> element.
+/// Which values the y axis of a line chart shows.
+enum class YAxis { fitted, from_zero, logarithmic };
+/// One line chart of up to six curves (then the colours repeat). A whole <svg> element.
 std::string line_svg(const std::string& title, const std::string& y_label,
-                     const std::vector<Curve>& curves, bool log_y = false);
+                     const std::vector<Curve>& curves, YAxis y_axis = YAxis::fitted);
 
 /// A finished run under the name its panel has.
 struct NamedRun {

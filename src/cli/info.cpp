@@ -114,11 +114,11 @@ void print_keys(const std::vector<ConfigKey>& keys, const std::string& title) {
               << (key.fallback.empty() ? "" : "`" + key.fallback + "`") << " | " << key.doc
               << " |\n";
   }
-  std::cout << "\n";
 }
 
 void show_keys() {
   print_keys(sample_config_keys(), "motet sample");
+  std::cout << "\n";
   print_keys(train_config_keys(), "motet train");
 }
 

@@ -51,7 +51,13 @@ double number_at(const nlohmann::json& json, const std::string& key) {
 }
 
 void print_line(std::ostream& out, const std::string& name, const std::string& value) {
-  out << std::left << std::setw(24) << name << value << "\n";
+  constexpr int kWidth = 24;
+  out << std::left << std::setw(kWidth) << name;
+  out << (name.size() >= static_cast<size_t>(kWidth) ? " " : "");
+  for (const char c : value) {  // lines of a long value are indented under it
+    out << c << (c == '\n' ? std::string(kWidth, ' ') : "");
+  }
+  out << "\n";
 }
 
 void print_metrics(const nlohmann::json& metrics, std::ostream& out) {
