@@ -22,6 +22,18 @@ std::string product_toml(const DemoConfig& config, const std::string& sampler) {
          "\n[metrics]\ntarget = \"product\"\n";
 }
 
+// The product beside what the first and the last sampler make of it.
+std::string picture(const std::vector<NamedRun>& runs) {
+  const Tensor& exact = runs.front().report.reference;
+  std::vector<ScatterPanel> panels{{"product", "exact samples", {{exact, "reference", 1.2, 0.5}}}};
+  std::vector<Tensor> points{exact};
+  for (const NamedRun* run : {&runs.front(), &runs.back()}) {
+    panels.push_back({run->name, "", {{run->report.samples, "samples", 1.1, 0.55}}});
+    points.push_back(run->report.samples);
+  }
+  return scatter_svg(panels, view_of(points), static_cast<int>(panels.size()));
+}
+
 }  // namespace
 
 DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
@@ -58,6 +70,7 @@ DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
                                  metrics_rng);
   result.report = (out / "report.html").string();
   write_file_atomic(result.report, sample_report(runs, result.exact));
+  write_file_atomic((out / "product.svg").string(), picture(runs));
   return result;
 }
 

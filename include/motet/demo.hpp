@@ -10,7 +10,7 @@ namespace motet {
 
 struct DemoConfig {
   std::string models = "models";  ///< folder of ring.safetensors and bar.safetensors
-  std::string out = "out/demo";   ///< folder of report.html and one .json a sampler
+  std::string out = "out/demo";   ///< folder of report.html, product.svg and one .json a sampler
   int64_t num_samples = 2000;
   uint64_t seed = 1;
   std::string preset = "corrected";
@@ -28,8 +28,9 @@ struct DemoResult {
   std::string report;    ///< path of the page
 };
 
-/// Composes ring x bar, samples it with each sampler, writes `out`/report.html and a JSON a
-/// sampler. `started` is called with each sampler's name before its run. Throws as run().
+/// Composes ring x bar, samples it with each sampler, writes `out`/report.html, the picture
+/// `out`/product.svg (exact samples, the first and the last sampler) and a JSON a sampler.
+/// `started` is called with each sampler's name before its run. Throws as run().
 DemoResult demo(const DemoConfig& config, const RunHooks& hooks = {},
                 const std::function<void(const std::string&)>& started = {});
 
