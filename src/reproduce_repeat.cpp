@@ -94,12 +94,17 @@ void train_network(const TrainJob& job, const std::string& path, bool resume,
   run_train(checkpointed, files, hooks);
 }
 
-double mean_acceptance(const Json& levels) {
-  const double sum =
-      std::accumulate(levels.begin(), levels.end(), 0.0, [](double total, const Json& level) {
-        return total + (level.at("acceptance").is_null() ? 0.0 : double(level.at("acceptance")));
-      });
-  return sum / static_cast<double>(levels.size());
+// Null where nothing was proposed, as in the reverse process.
+Json mean_acceptance(const Json& levels) {
+  double sum = 0.0;
+  for (const Json& level : levels) {
+    const Json& acceptance = level.at("acceptance");
+    if (acceptance.is_null()) {
+      return nullptr;
+    }
+    sum += acceptance.get<double>() / static_cast<double>(levels.size());
+  }
+  return sum;
 }
 
 int64_t total_invalid(const Json& levels) {

@@ -138,7 +138,10 @@ std::string spread_text(const Json& spread, int digits) {
 
 std::string signed_text(const Json& value) {
   const std::string text = fixed(value, 1);
-  return value.is_null() || value.get<double>() < 0.0 ? text : "+" + text;
+  if (value.is_null() || text == "0.0" || text == "-0.0") {
+    return value.is_null() ? text : "0.0";
+  }
+  return value.get<double>() < 0.0 ? text : "+" + text;
 }
 
 void write_row(std::ostream& out, const std::vector<std::string>& cells) {

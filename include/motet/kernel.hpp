@@ -31,11 +31,11 @@ struct Step {
 };
 
 /// Accepts each chain's proposal with probability min(1, exp(log_accept)), one decision a chain
-/// (selection by torch::where, so a NaN proposal leaves no trace). A proposal whose log_accept is NaN
-/// or whose point or score has a non-finite coordinate is rejected and counted as invalid; one whose
-/// log_accept is -inf lies outside the support and is rejected without being counted. On rejection
-/// the momentum of `now` is flipped, v -> -v (Horowitz 1991), unless flip_momentum is false.
-/// `now.momentum` must be the refreshed momentum the trajectory started from.
+/// (selection by torch::where, so a NaN proposal leaves no trace). A proposal whose log_accept is
+/// NaN or whose point or score has a non-finite coordinate is rejected and counted as invalid; one
+/// whose log_accept is -inf lies outside the support and is rejected without being counted. On
+/// rejection the momentum of `now` is flipped, v -> -v (Horowitz 1991), unless flip_momentum is
+/// false. `now.momentum` must be the refreshed momentum the trajectory started from.
 Step metropolis(const ChainState& now, const ChainState& proposed, const Tensor& log_accept,
                 Rng& rng, bool flip_momentum = true);
 
