@@ -15,12 +15,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "exact"
 SAMPLERS = ("reverse", "u-la", "la-energy", "u-hmc", "hmc-energy")
+CORRECTED = ("--set", 'preset="corrected"')
 NO_MAP = ("--set", 'anneal.last_map="none"')
 # Name of the column "preset" in the table -> arguments of motet sample.
 VARIANTS = {
-    "paper": ("--preset", "paper"),
-    "corrected, no last map": ("--preset", "corrected", *NO_MAP),
-    "corrected": ("--preset", "corrected"),
+    "paper": ("--set", 'preset="paper"'),
+    "corrected, no last map": (*CORRECTED, *NO_MAP),
+    "corrected": CORRECTED,
 }
 COLUMNS = (
     ("LL (nats)", "ll_true", 3),
