@@ -169,7 +169,7 @@ TEST_F(Cli, InfoDescribesEachKindOfFile) {
 }
 
 TEST_F(Cli, KeysAreThoseOfTheDocs) {
-  const std::string page = test::read_text(std::string(MOTET_SOURCE_DIR) + "/docs/config.md");
+  const std::string page = test::read_text(std::string(MOTET_SOURCE_DIR "/docs/config.md"));
   const std::string table = run_motet(folder_, {"info", "--keys"}).out;
   EXPECT_NE(page.find(table), std::string::npos)
       << "docs/config.md is stale: replace its tables by the output of motet info --keys";

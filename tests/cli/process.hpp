@@ -55,7 +55,7 @@ using Environment = std::map<std::string, std::string>;
 /// Starts `motet ARGS` in `folder`; its stdout and stderr go to the files .out and .err there.
 inline pid_t start_motet(const Folder& folder, const std::vector<std::string>& args,
                          const Environment& environment = {}) {
-  const std::string binary = std::string(MOTET_BINARY_DIR) + "/bin/motet";
+  const std::string binary = MOTET_BINARY_DIR "/bin/motet";
   std::vector<char*> argv = {const_cast<char*>(binary.c_str())};
   for (const std::string& arg : args) {
     argv.push_back(const_cast<char*>(arg.c_str()));

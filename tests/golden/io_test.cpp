@@ -10,7 +10,7 @@ namespace {
 using IoGoldenTest = IoTest;
 
 std::string golden(const std::string& name) {
-  return std::string(MOTET_SOURCE_DIR) + "/tests/golden/io/" + name;
+  return std::string(MOTET_SOURCE_DIR "/tests/golden/io/") + name;
 }
 
 TensorFile pypi_file() {

@@ -21,7 +21,7 @@ using Json = nlohmann::json;
 
 const Json& golden() {
   static const Json values = [] {
-    std::ifstream file(std::string(MOTET_SOURCE_DIR) + "/tests/golden/metrics.json");
+    std::ifstream file(std::string(MOTET_SOURCE_DIR "/tests/golden/metrics.json"));
     return Json::parse(file);
   }();
   return values;
