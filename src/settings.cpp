@@ -445,8 +445,10 @@ void Settings::fail_whole(const std::string& why) const {
 std::map<std::string, std::string> Settings::resolved() const {
   std::map<std::string, std::string> all;
   for (const Key& key : keys_) {
-    const bool counts = !key.with_table || given_under(key.name.substr(0, key.name.find('.')));
-    if (!key.fallback.empty() && counts) {
+    const bool has_table = !key.with_table || given_under(key.name.substr(0, key.name.find('.')));
+    const auto& [other, wanted] = key.only_with;
+    const bool applies = other.empty() || get<std::string>(other) == wanted;
+    if (!key.fallback.empty() && has_table && applies) {
       all[key.name] = to_toml(value(key.name));
     }
   }

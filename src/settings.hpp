@@ -35,6 +35,8 @@ struct Key {
   std::string doc = {};
   bool changes_result = true;  ///< false: may differ when a run is resumed
   bool with_table = false;     ///< true: the default counts only when its table is given
+  /// (key, value): the default counts only while that key has this value. Empty: always.
+  std::pair<std::string, std::string> only_with = {};
 };
 
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
