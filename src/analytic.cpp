@@ -142,10 +142,10 @@ struct Smeared {
 };
 
 // The interval reaches from `near` = distance - spread / 2 to `far` = distance + spread / 2.
-// Outside (near >= 0) the mass is a difference of two tails, Phi(-t) = exp(-t^2 / 2) erfcx(t / sqrt
-// 2) / 2:
-//   mass = exp(-near^2 / 2) / 2 * tails,  tails = erfcx(near / sqrt 2) - exp(-fall) erfcx(far /
-//   sqrt 2),
+// Outside (near >= 0) the mass is a difference of two tails,
+//   Phi(-t) = exp(-t^2 / 2) erfcx(t / sqrt 2) / 2:
+//   mass = exp(-near^2 / 2) / 2 * tails,
+//   tails = erfcx(near / sqrt 2) - exp(-fall) erfcx(far / sqrt 2),
 // precise at any distance, as fall = spread * distance = (far^2 - near^2) / 2 is known without
 // cancellation (in a difference of two log_ndtr, each of size t^2 / 2, it is lost). Inside, the two
 // terms of mass = [erf(-near / sqrt 2) + erf(far / sqrt 2)] / 2 are both positive. A thin interval

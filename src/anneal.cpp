@@ -1,9 +1,10 @@
 // The annealing driver. Levels fall from high noise to low; at each the kernel takes its steps, and
-// between level a and the next level b the reverse process may take one ([S23] eq. 2-3), with alpha
-// = abar_a / abar_b, beta = 1 - alpha:
-//   ancestral  x_b ~ N((x + beta s) / sqrt(alpha), v),  v = beta or beta~ = beta (1 - abar_b) / (1
-//   - abar_a) ddim       x_b = sqrt(abar_b) x_0 + sigma_b eps,    x_0 = (x + sigma_a^2 s) /
-//   sqrt(abar_a),  eps = -sigma_a s
+// between level a and the next level b the reverse process may take one ([S23] eq. 2-3), with
+// alpha = abar_a / abar_b, beta = 1 - alpha:
+//   ancestral  x_b ~ N((x + beta s) / sqrt(alpha), v),
+//              v = beta or beta~ = beta (1 - abar_b) / (1 - abar_a)
+//   ddim       x_b = sqrt(abar_b) x_0 + sigma_b eps,
+//              x_0 = (x + sigma_a^2 s) / sqrt(abar_a),  eps = -sigma_a s
 // The score at x is known from the MCMC, so the reverse step is free. Random numbers are placed by
 // (level, step), so that a resumed run draws what an uninterrupted one would.
 #include "motet/anneal.hpp"

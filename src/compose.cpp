@@ -1,6 +1,5 @@
 // Compositions. A product adds scores with the exponents as weights:
-//   p proportional to prod_i p_i^{a_i}   =>   s = sum_i a_i s_i,   log p = sum_i a_i log p_i +
-//   const,
+//   p proportional to prod_i p_i^{a_i}  =>  s = sum_i a_i s_i,  log p = sum_i a_i log p_i + const,
 // at every level ([S23] eq. 10, 11, 15). What is known in closed form stays apart from what is not,
 // so that a product of energy and score models uses differences for the first and line integrals
 // for the second.

@@ -1,10 +1,10 @@
 // Kernels that leave (or nearly leave) p at one level invariant. With h = step_size, n ~ N(0, I),
-// mass M = diag:
-//   Langevin     y = x + h s(x) + sqrt(2h) n                                    ([S23] eq. 6 with h
-//   = delta^2 / 2) Hamiltonian  v' = gamma v + sqrt(1 - gamma^2) sqrt(M) n, then num_leapfrog times
+// mass M = diag and log ratio f ([S23] eq. 6 with h = delta^2 / 2; eq. 7 and 14 for the test):
+//   Langevin     y = x + h s(x) + sqrt(2h) n
+//   Hamiltonian  v' = gamma v + sqrt(1 - gamma^2) sqrt(M) n, then num_leapfrog times
 //                v += h/2 s(x);  x += h v / M;  v += h/2 s(x)
-//   Metropolis   accept with min(1, exp(f + log k(x|y) - log k(y|x))), or exp(f - change of v^T v /
-//   2M)  (7), (14)
+//   Metropolis   accept with min(1, exp(f + log k(x|y) - log k(y|x))) after a Langevin proposal,
+//                min(1, exp(f - change of v^T M^-1 v / 2)) after a trajectory
 // The score at x is carried, so a Langevin step costs 1 evaluation and a trajectory num_leapfrog.
 #include "motet/kernel.hpp"
 

@@ -77,10 +77,10 @@ class Mala : public Kernel {
 /// Settings of the two Hamiltonian kernels; checked by their constructors (ConfigError).
 struct HmcConfig {
   int64_t num_leapfrog = 3;  ///< >= 1
-  double damping =
-      0.5;  ///< gamma in [0, 1]: v' = gamma v + sqrt(1 - gamma^2) n sqrt(M); 0 draws afresh
-  std::vector<double> mass =
-      {};  ///< diagonal of M, one entry for each coordinate of the event, > 0; empty: unit
+  /// gamma in [0, 1]: v' = gamma v + sqrt(1 - gamma^2) sqrt(M) n; 0 draws afresh
+  double damping = 0.5;
+  /// Diagonal of M, one entry for each coordinate of the event, > 0; empty: unit mass.
+  std::vector<double> mass = {};
 };
 
 /// Partial momentum refresh and num_leapfrog leapfrog steps without a test. num_leapfrog

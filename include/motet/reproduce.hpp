@@ -47,8 +47,8 @@ struct ReproduceConfig {
   std::string device = "cpu";
   int64_t train_steps = 15000;
   int64_t batch_size = 2000;
-  int64_t num_samples =
-      2000;  ///< in [16, 20000]: chains a row, and exact samples they are measured against
+  /// In [16, 20000]: chains a row, and exact samples they are measured against.
+  int64_t num_samples = 2000;
 };
 
 /// Makes the table's rows, repeat by repeat, into `folder`:
