@@ -155,6 +155,7 @@ TrainReport run_train(const TrainJob& job, const RunFiles& files, const RunHooks
   report.weights.provenance["commit"] = commit();
   report.weights.provenance["motet"] = version();
   report.weights.provenance["torch"] = torch_version();
+  report.weights.provenance["command"] = "motet train CONFIG.toml, with config as CONFIG.toml";
   report.weights.provenance["config"] = job.toml;
   report.json = detail::dump(train_json(fitted, state, report.weights, progress.seconds()));
   if (!files.weights.empty()) {
