@@ -1,5 +1,5 @@
 // Errors that motet throws, and the exit code of each. Text: where, what was given, what is
-// allowed, what to do. Every message is listed in docs/errors.md.
+// allowed, what to do. docs/errors.md lists the messages.
 #pragma once
 
 #include <exception>
@@ -35,7 +35,8 @@ class NumericalError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// Stopped by the user (Ctrl-C, SIGTERM) after the checkpoint was written. Exit code 130.
+/// Stopped on request: by Ctrl-C or SIGTERM, after the checkpoint was written if the run has one,
+/// or by an observer that returned false. Exit code 130.
 class Interrupted : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

@@ -14,15 +14,18 @@ namespace motet {
 struct ChainState {
   Tensor x;         ///< (B, *event)
   Eval eval;        ///< of the target at x; paid once, carried
-  Tensor momentum;  ///< (B, *event); undefined before the first HMC step, or for Langevin kernels
+  Tensor momentum;  ///< (B, *event); undefined before the first HMC step and for Langevin kernels
 };
 
 /// What one step did; only looked at, never carried.
 struct StepInfo {
-  Tensor accepted;     ///< (B) bool; all true for unadjusted kernels
-  Tensor log_accept;   ///< (B) float64; 0 for unadjusted kernels
-  Tensor num_invalid;  ///< int64 scalar on the device: proposals whose log_accept or state was not
-                       ///< finite
+  /// (B) bool: the proposals taken. Unadjusted kernels take all but the invalid ones.
+  Tensor accepted;
+  /// (B) float64: log of the acceptance ratio, -inf where invalid; 0 for unadjusted kernels.
+  Tensor log_accept;
+  /// int64 scalar on the device: proposals whose log_accept was NaN, or whose point or score had a
+  /// coordinate that is not finite. A chain keeps its place then.
+  Tensor num_invalid;
 };
 
 struct Step {
@@ -31,11 +34,13 @@ struct Step {
 };
 
 /// Accepts each chain's proposal with probability min(1, exp(log_accept)), one decision a chain
-/// (selection by torch::where, so a NaN proposal leaves no trace). A proposal whose log_accept is
-/// NaN or whose point or score has a non-finite coordinate is rejected and counted as invalid; one
-/// whose log_accept is -inf lies outside the support and is rejected without being counted. On
-/// rejection the momentum of `now` is flipped, v -> -v (Horowitz 1991), unless flip_momentum is
-/// false. `now.momentum` must be the refreshed momentum the trajectory started from.
+/// (selection by torch::where, so a NaN proposal leaves no trace). `now` and `proposed` hold B
+/// chains (B, *event) with their Evals, log_accept is (B) float64; one draw of rng, no evaluation.
+/// A proposal whose log_accept is NaN or whose point or score has a non-finite coordinate is
+/// rejected and counted as invalid; one whose log_accept is -inf lies outside the support and is
+/// rejected without being counted. On rejection the momentum of `now` is flipped, v -> -v (Horowitz
+/// 1991), unless flip_momentum is false; `now.momentum` must then be the refreshed momentum that
+/// the trajectory started from. Where `proposed` has no momentum, the result has none.
 Step metropolis(const ChainState& now, const ChainState& proposed, const Tensor& log_accept,
                 Rng& rng, bool flip_momentum = true);
 
@@ -43,8 +48,11 @@ Step metropolis(const ChainState& now, const ChainState& proposed, const Tensor&
 class Kernel {
  public:
   virtual ~Kernel() = default;
-  /// One step of every chain. `step_size` > 0 (unit of x for HMC; of x^2 for Langevin). Writes into
-  /// none of its arguments.
+  /// One step of every chain. `now.eval` is the target's at now.x. `step_size` > 0 (unit of x for
+  /// HMC; of x^2 for Langevin). Writes into none of its arguments but rng. Throws ConfigError for a
+  /// step_size that is not positive and finite, ShapeError when a mass has not one entry a
+  /// coordinate, else as Target::evaluate and LogRatio::estimate. Never for single chains:
+  /// StepInfo counts those.
   virtual Step step(const Target& target, const ChainState& now, double step_size,
                     Rng& rng) const = 0;
   /// True when a Metropolis test corrects the step.
@@ -65,6 +73,7 @@ class Ula : public Kernel {
 /// the log ratio is. 1 evaluation + the estimator's.
 class Mala : public Kernel {
  public:
+  /// Throws ConfigError for a null ratio.
   explicit Mala(LogRatioPtr ratio);
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
   bool is_adjusted() const override { return true; }
@@ -83,10 +92,12 @@ struct HmcConfig {
   std::vector<double> mass = {};
 };
 
-/// Partial momentum refresh and num_leapfrog leapfrog steps without a test. num_leapfrog
-/// evaluations.
+/// Partial momentum refresh and num_leapfrog leapfrog steps without a test. Biased at order h^2.
+/// num_leapfrog evaluations.
 class Uhmc : public Kernel {
  public:
+  /// Throws ConfigError for num_leapfrog < 1, damping outside [0, 1] or a mass that is not positive
+  /// and finite.
   explicit Uhmc(HmcConfig config);
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
   bool is_adjusted() const override { return false; }
@@ -98,15 +109,17 @@ class Uhmc : public Kernel {
 
 /// What becomes of the momentum when a trajectory is rejected.
 enum class OnRejection {
-  flip,               ///< v -> -v: leaves the target invariant (Horowitz 1991)
-  keep_as_published,  ///< the reference code's: NOT invariant; only to reproduce the published
-                      ///< table ("hmc-unflipped")
+  /// v -> -v: leaves the target invariant (Horowitz 1991).
+  flip,
+  /// The reference code's: NOT invariant; only to reproduce the published table ("hmc-unflipped").
+  keep_as_published,
 };
 
 /// Uhmc's trajectory with a Metropolis test on log ratio - change of kinetic energy. Exact when the
 /// log ratio is and the momentum flips. num_leapfrog evaluations + the estimator's.
 class Hmc : public Kernel {
  public:
+  /// Throws ConfigError for a null ratio, and as Uhmc.
   Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection = OnRejection::flip);
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
   bool is_adjusted() const override { return true; }

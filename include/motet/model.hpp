@@ -18,11 +18,13 @@ namespace motet {
 
 /// What one pass of a model tells about a point x. Law: score == grad(log_density) + remainder.
 struct Eval {
-  Tensor score;        ///< (B, *event), dtype of x
-  Tensor log_density;  ///< (B), float64: the part of log p known in closed form (up to a constant);
-                       ///< undefined if none
-  Tensor remainder;    ///< (B, *event): the score not explained by log_density; undefined if none
-                       ///< (exact models)
+  /// (B, *event), dtype and device of x.
+  Tensor score;
+  /// (B) float64: the part of log p known in closed form (up to a constant); undefined if none.
+  Tensor log_density;
+  /// (B, *event), dtype of x: the score not explained by log_density; undefined if none (exact
+  /// models).
+  Tensor remainder;
 };
 
 /// A family of laws over noise levels. Implementations are immutable and safe to call from one
@@ -31,7 +33,10 @@ class Model {
  public:
   virtual ~Model() = default;
   /// Score and what is known of the log density at x (B, *event) and `level`. Does not write into
-  /// x, keeps no graph.
+  /// x, keeps no graph. Analytic laws and callables throw ShapeError for an x of another shape or
+  /// of a dtype other than float32 and float64; networks throw ConfigError for a level that they
+  /// were not trained on and leave the shape to Target; a product throws as its factors. An entry
+  /// that is not finite is no error: kernels reject that chain's proposal.
   virtual Eval evaluate(const Tensor& x, const NoiseLevel& level) const = 0;
   /// True when log_density explains the whole score: never a remainder.
   virtual bool is_exact() const = 0;
@@ -58,28 +63,34 @@ class AnalyticModel : public Model {
 };
 using AnalyticPtr = std::shared_ptr<const AnalyticModel>;
 
-/// Mixture of Gaussians with diagonal covariances, and its exact diffusion to every level.
-/// weights (K), means (K, d), standard deviations (K, d) or (K, 1); any float dtype. Throws
-/// ShapeError, ConfigError.
+/// Mixture of Gaussians with diagonal covariances, and its exact diffusion to every level: weights
+/// (K), means (K, d), standard deviations (K, d) or (K, 1), any float dtype. Throws ShapeError for
+/// other shapes, ConfigError for weights or standard deviations that are not positive and finite
+/// and for means that are not finite.
 AnalyticPtr gaussian_mixture(const Tensor& weights, const Tensor& means, const Tensor& sds,
                              std::string name);
 /// Uniform law on the box low < x < high, (d) each, and its exact diffusion (differences of normal
-/// cdfs).
+/// cdfs). Throws ShapeError unless both are (d) with d >= 1, ConfigError for bounds that are not
+/// finite or high <= low in a coordinate.
 AnalyticPtr uniform_box(const Tensor& low, const Tensor& high, std::string name);
-/// The benchmark's ring: num_modes Gaussians of sd on a circle of `radius` (method.md 3).
+/// The benchmark's ring: num_modes Gaussians of sd on a circle of `radius` (docs/reproduction.md).
+/// Throws ConfigError for num_modes < 1, an sd that is not positive and finite, or a radius that is
+/// not finite.
 AnalyticPtr ring(int64_t num_modes = 8, double radius = 0.5, double sd = 0.03);
-/// The benchmark's bar: uniform on |x| < half_width, |y| < half_height (method.md 3).
+/// The benchmark's bar: uniform on |x| < half_width, |y| < half_height (docs/reproduction.md).
+/// Throws ConfigError for sizes that are not positive and finite.
 AnalyticPtr bar(double half_width = 0.2, double half_height = 1.0);
 
-/// A user's function as a model. `is_exact` promises that the Eval never has a remainder; the
-/// shapes of what it returns are checked at every call (ShapeError names the model and both
-/// shapes).
+/// A user's function as a model. `is_exact` promises that the Eval never has a remainder
+/// (ConfigError when it breaks that). An Eval of a score alone counts as all remainder. Shapes and
+/// dtypes of what it returns are checked at every call (ShapeError names the model and both).
+/// Throws ConfigError for an empty function or a size < 1 in event_shape.
 using EvaluateFunction = std::function<Eval(const Tensor& x, const NoiseLevel& level)>;
 ModelPtr from_callable(EvaluateFunction function, std::vector<int64_t> event_shape, bool is_exact,
                        std::string name);
 
-/// How a network's output f(x, t) becomes a score s and a log density (method.md 1; [S23] eq. 9 and
-/// 16).
+/// How a network's output f(x, t) becomes a score s and a log density (docs/method.md, Models;
+/// [S23] eq. 9 and 16).
 enum class Parameterisation {
   score,            ///< f predicts eps: s = -f / sigma
   energy_norm,      ///< E = ||f||^2, eps = grad E, log p = -E / sigma
@@ -89,7 +100,7 @@ std::string to_string(Parameterisation parameterisation);
 /// Throws ConfigError naming the allowed words.
 Parameterisation parameterisation_from(const std::string& name);
 
-/// Shape of the paper's residual MLP (method.md 3).
+/// Shape of the paper's residual MLP; expected_tensors() lists its tensors.
 struct NetworkConfig {
   int64_t event_dim = 2;
   int64_t width = 128;
@@ -105,10 +116,10 @@ struct NetworkConfig {
 struct Weights {
   NetworkConfig config;
   NoiseSchedule schedule = NoiseSchedule::cosine(100);
-  std::map<std::string, Tensor>
-      tensors;  ///< float32; names and shapes as in expected_tensors(config)
-  std::map<std::string, std::string>
-      provenance;  ///< data, training command, seed, commit, recipe, ...
+  /// float32; names and shapes as in expected_tensors(config).
+  std::map<std::string, Tensor> tensors;
+  /// Data, training command, seed, commit, recipe, ...
+  std::map<std::string, std::string> provenance;
 };
 
 /// Name and shape of every tensor of the architecture. Names: "input.weight",

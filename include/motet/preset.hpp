@@ -30,8 +30,8 @@ struct Sampler {
   KernelConfig kernel_config;  ///< what `kernel` was made from
   KernelPtr kernel;            ///< null for "reverse"
   AnnealConfig anneal;
-  bool needs_energy = false;  ///< true: accepts by differences of log densities, so every factor
-                              ///< must be exact
+  /// True: accepts by differences of log densities, so every factor must be exact.
+  bool needs_energy = false;
   /// Evaluations of every factor that one chain costs on a target with a remainder. Each level
   /// costs 1 on entry and each of its steps 1 (Langevin) or num_leapfrog (Hamiltonian) plus
   /// num_points - 2 (line rule) or 0 (curve and energy rules); LastMap::curvature adds 1. On exact

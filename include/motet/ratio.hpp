@@ -46,7 +46,8 @@ struct Path {
 class LogRatio {
  public:
   virtual ~LogRatio() = default;
-  /// Throws ShapeError when the path has under 2 points or the model lacks what the rule needs.
+  /// (B) float64. Throws ShapeError for a path of under 2 points or without one Eval a point,
+  /// ConfigError when the model lacks what the rule needs.
   virtual Tensor estimate(const Target& target, const Path& path) const = 0;
   /// Extra evaluations of one estimate on a target with a remainder (0 on exact targets).
   virtual int64_t num_evaluations() const = 0;
@@ -54,21 +55,26 @@ class LogRatio {
 };
 using LogRatioPtr = std::shared_ptr<const LogRatio>;
 
-/// Log densities' difference ([S23] eq. 8). Throws ConfigError at the first estimate on a target
-/// that is not exact.
+/// Log densities' difference ([S23] eq. 8): exact, no evaluation. Throws ConfigError at the first
+/// estimate on a target that is not exact.
 LogRatioPtr exact_ratio();
 
 enum class LineRule { trapezoid, simpson, gauss_lobatto };
-/// Straight segment from front to back, num_points nodes, both ends included (ends are known:
-/// num_points - 2 evaluations) ([S23] eq. 13; Simpson on a straight line: Remy et al. 2020).
-/// Simpson needs an odd num_points >= 3.
+/// Straight segment from front to back, num_points = N nodes, both ends included (ends are known:
+/// N - 2 evaluations) ([S23] eq. 13; Simpson on a straight line: Remy et al. 2020). Exact for
+/// remainders that are polynomials along the line, of degree 1 (trapezoid), 3 (Simpson) or 2N - 3
+/// (Gauss-Lobatto); else the error is of order l^3 / N^2, l^5 / N^4 or l^(2N-1) in the segment's
+/// length l. Throws ConfigError for N outside 2 .. 64, and for an even N with Simpson.
 LogRatioPtr line_ratio(int64_t num_points, LineRule rule = LineRule::trapezoid);
 
 /// Trapezoid over the polyline of the path's own points: no evaluation ([S23] section 4; "4-curve"
-/// for 3 leapfrogs).
+/// for 3 leapfrogs). Exact for linear remainders (Gaussians); else the error over a trajectory is
+/// of order h^3, and at a coarse step the test can leave more bias than no test would
+/// (docs/method.md, Log ratios).
 LogRatioPtr curve_ratio();
 
 std::string to_string(LineRule rule);
+/// Throws ConfigError naming the allowed words.
 LineRule line_rule_from(const std::string& name);
 
 }  // namespace motet

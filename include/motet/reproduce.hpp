@@ -16,7 +16,7 @@ struct Spread {
 };
 
 /// One row of [S23]'s Table 1 with its published numbers (10 runs, each with its own training; in
-/// the reference code's units, method.md 4).
+/// the reference code's units, docs/reproduction.md).
 struct TableRow {
   std::string parameterisation;  ///< "energy" or "score"
   std::string sampler;           ///< a name of sampler_names()

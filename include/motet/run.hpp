@@ -127,8 +127,11 @@ struct Progress {
   double steps_per_second = 0.0;
   double seconds_left = 0.0;  ///< at the rate so far
   int64_t level = -1;         ///< sampling: the noise level
-  double acceptance = 0.0;    ///< sampling: of this level so far; NaN when nothing was proposed
-  double loss = 0.0;          ///< training: of this step
+  /// Sampling: of the level before `level` in the plan, whose counts are complete (those of `level`
+  /// are still on the device). NaN at the first level, where that one had no MCMC steps, and for
+  /// kernels without a Metropolis test.
+  double acceptance = 0.0;
+  double loss = 0.0;  ///< training: of this step
 };
 
 /// Called while a run works; both may be empty.

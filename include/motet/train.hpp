@@ -29,7 +29,8 @@ using DataSetPtr = std::shared_ptr<const DataSet>;
 /// sd .05, then (x - 1/2, y - 1/4) / 1.5. swiss_roll: (a cos a, a sin a) / (4.5 pi), a uniform on
 /// (1.5 pi, 4.5 pi), plus normal noise of sd .02. Throws ConfigError listing the names.
 DataSetPtr builtin_data(const std::string& name);
-/// Draws of an analytic law, such as a Gaussian mixture of any dimension.
+/// Draws of an analytic law, such as a Gaussian mixture of any dimension. Throws ConfigError for
+/// null.
 DataSetPtr analytic_data(AnalyticPtr law);
 /// Rows of a user's array (N, d), drawn with replacement. Throws DataError for other shapes or
 /// non-finite rows.
@@ -43,12 +44,12 @@ struct TrainConfig {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, adam_epsilon = 1e-8;
   double ema_decay = 0.999;
-  double gradient_clip = 0.0;    ///< largest global norm; 0: off
-  bool mixed_precision = false;  ///< bfloat16 matrix products in the blocks; float32 weights,
-                                 ///< moments, norms, residual stream, first and last layer, loss.
-                                 ///< Needs a processor with AMX (ConfigError)
-  bool reference_path = false;   ///< plain autograd instead of the hand-written passes: the
-                                 ///< definition, for tests and benches
+  double gradient_clip = 0.0;  ///< largest global norm; 0: off
+  /// bfloat16 matrix products in the blocks; float32 weights, moments, norms, residual stream,
+  /// first and last layer, loss. Needs a processor with AMX (ConfigError).
+  bool mixed_precision = false;
+  /// Plain autograd instead of the hand-written passes: the definition, for tests and benches.
+  bool reference_path = false;
   uint64_t seed = 0;
   int64_t held_out_every = 1000;  ///< steps between held-out losses
   int64_t held_out_size = 20000;  ///< points, spread evenly over the levels; at least num_levels
@@ -67,8 +68,8 @@ struct HeldOut {
 /// be kept.
 struct TrainState {
   int64_t step = 0;
-  std::map<std::string, Tensor>
-      tensors;                 ///< "weight.<name>", "ema.<name>", "adam1.<name>", "adam2.<name>"
+  /// "weight.<name>", "ema.<name>", "adam1.<name>", "adam2.<name>".
+  std::map<std::string, Tensor> tensors;
   std::vector<double> losses;  ///< mean training loss of each 100 steps
   double pending_loss = 0.0;   ///< sum of the losses since the last entry of `losses`
   std::vector<HeldOut> held_out;
