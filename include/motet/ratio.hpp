@@ -41,8 +41,8 @@ struct Path {
 };
 
 /// Estimator of log p(back) - log p(front), (B) float64: the exact part by difference, the
-/// remainder by quadrature. Changes its sign when the path is reversed, so that a Metropolis test
-/// with it stays reversible.
+/// remainder by quadrature. Changes its sign when the path is reversed, as the true difference
+/// does, whatever the quadrature error.
 class LogRatio {
  public:
   virtual ~LogRatio() = default;
