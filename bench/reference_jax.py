@@ -2,16 +2,17 @@
 
     git clone https://github.com/jackonelli/mcmc_corr_score_diffusion REF
     pip install jax dm-haiku distrax
-    ./run build
+    ./run build release
     python bench/reference_jax.py --reference REF --motet build/release/bin/motet --out F.json
 
-Both codes load the same weights (--weights: a folder with ring, bar, ring-energy and bar-energy
-.safetensors) and run the same chains: the published settings of each row (motet: preset "paper").
-Rows are interleaved, reference then motet, --repeats times; the smallest time of each counts. A
-reference row is compiled first, outside the clock; motet's time is `seconds.total` of its own
-report, and its network time is inside. A 2048^3 float32 matrix product is timed beside each row:
-its rate says whether the machine was disturbed. The samples of both are measured by `motet eval`,
-so that a fast row that is wrong shows.
+Both codes load the same weights (--weights: a folder with ring.safetensors and bar.safetensors, and
+for the energy rows ring-energy.safetensors and bar-energy.safetensors; models/ has the first two,
+`motet reproduce table1` makes all four) and run the same chains: the published settings of each
+row (motet: preset "paper"). Rows are interleaved, reference then motet, --repeats times; the
+smallest time of each counts. A reference row is compiled first, outside the clock; motet's time is
+`seconds.total` of its own report, and its network time is inside. A 2048^3 float32 matrix product
+is timed beside each row: its rate says whether the machine was disturbed. The samples of both are
+measured by `motet eval`, so that a fast row that is wrong shows.
 
 Nothing is downloaded here: REF is a clone that you made, and missing packages are named.
 """
@@ -365,6 +366,18 @@ def select_rows(selection: str) -> list[Row]:
     return [by_name[name] for name in selection.split(",")]
 
 
+def check_weights(folder: Path, rows: list[Row]) -> None:
+    """Ends the program, before anything is timed, when a network that a row needs is missing."""
+    suffixes = sorted({"-energy" if row.is_energy else "" for row in rows})
+    names = [f"{factor}{suffix}.safetensors" for suffix in suffixes for factor in ("ring", "bar")]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise SystemExit(
+            f"--weights {folder}: {', '.join(missing)} missing; make them with motet reproduce "
+            "table1 (OUT/repeat-01), or leave their rows out with --rows"
+        )
+
+
 def cpu_model() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -375,6 +388,7 @@ def cpu_model() -> str:
 def main() -> None:
     args = parse_args()
     rows = select_rows(args.rows)
+    check_weights(args.weights, rows)
     reference = Reference(args.reference, args.weights, args.num_chains, args.levels)
     summary: dict = {
         "cpu": cpu_model(),
