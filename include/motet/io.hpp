@@ -34,10 +34,13 @@ TensorFile parse_safetensors(std::string_view bytes, const std::string& name);
 /// hold, DataError when it cannot be written.
 void write_safetensors(const std::string& path, const TensorFile& file);
 
-/// Reads a .npy file (versions 1-3; float32, float64, C order, 1 to 8 dimensions, little endian).
+/// Reads a .npy file (versions 1-3; float32, float64, C order, 1 to 8 dimensions, little endian)
+/// into memory. Throws DataError for all else.
 Tensor read_npy(const std::string& path);
+/// The same from bytes in memory; `name` is for messages.
 Tensor parse_npy(std::string_view bytes, const std::string& name);
-/// Writes float32 or float64, C order, atomically.
+/// Writes float32 or float64, C order, atomically. Throws ShapeError for another dtype or more than
+/// 8 dimensions, DataError when it cannot be written.
 void write_npy(const std::string& path, const Tensor& array);
 
 /// A .npy file of float32 rows (num_rows, *event) that is filled in tiles in bounded memory, then
@@ -81,7 +84,7 @@ class NpyRowWriter {
 /// extra, float32, finite. Throws DataError naming the key, what was found and what is expected;
 /// pickles (.pt, .pth, .ckpt) are refused unread.
 Weights load_weights(const std::string& path);
-/// Writes what load_weights reads, after the same checks.
+/// Writes what load_weights reads, atomically, after the same checks. Throws DataError.
 void save_weights(const std::string& path, const Weights& weights);
 
 /// Writes `bytes` to a temporary name beside `path`, syncs, renames. DataError when the folder is

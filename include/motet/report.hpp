@@ -16,7 +16,9 @@ struct View {
   double low_x = -1.0, high_x = 1.0;
   double low_y = -1.0, high_y = 1.0;
 };
-/// The smallest square view of all points (N, 2), with a margin. Non-finite points do not count.
+/// A square view around the origin that holds 99.5 % of all points (N, 2), with a margin: a few
+/// stray points do not shrink the rest. Non-finite points do not count. Throws ShapeError for other
+/// shapes.
 View view_of(const std::vector<Tensor>& points);
 
 /// Points (N, 2) in one colour.
@@ -41,7 +43,8 @@ struct Curve {
 
 /// Panels side by side, `num_columns` in a row, all with the same view. A whole <svg> element with
 /// its own style, readable alone and inside a page, on light and dark backgrounds. Points outside
-/// the view are not drawn but counted in the caption.
+/// the view are not drawn but counted in the caption. Throws ShapeError for points that are not
+/// (N, 2), ConfigError for no panel or num_columns < 1.
 std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& view, int num_columns);
 /// Which values the y axis of a line chart shows.
 enum class YAxis { fitted, from_zero, logarithmic };

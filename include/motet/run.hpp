@@ -170,8 +170,9 @@ ModelPtr load_target(const SampleConfig& config);
 Sampler resolve_sampler(const SampleConfig& config, const NoiseSchedule& schedule);
 
 /// Samples, measures and writes `files`. Memory is bounded by tile_size, not by num_samples.
-/// Throws DataError (a file), NumericalError, Interrupted (after the checkpoint was written; its
-/// text says how to go on).
+/// Throws, before any work, ConfigError and ShapeError (models and sampler that do not fit, a
+/// checkpoint of another config) and DataError (a file); then NumericalError, Interrupted (after
+/// the checkpoint was written if a file names it; its text says how to go on).
 RunReport run(const SampleConfig& config, const RunFiles& files = {}, const RunHooks& hooks = {});
 /// Trains and writes `files`; throws as run().
 TrainReport run_train(const TrainJob& job, const RunFiles& files = {}, const RunHooks& hooks = {});
