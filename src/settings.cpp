@@ -406,6 +406,12 @@ Value Settings::value(const std::string& name) const {
   return parse_fallback(*key);
 }
 
+bool Settings::is_met(const Condition& condition) const {
+  const std::vector<std::string>& values = condition.values;
+  return condition.key.empty() ||
+         std::find(values.begin(), values.end(), get<std::string>(condition.key)) != values.end();
+}
+
 bool Settings::given_under(const std::string& prefix) const {
   const auto next = entries_.lower_bound(prefix + ".");
   return next != entries_.end() && next->first.rfind(prefix + ".", 0) == 0;
@@ -446,9 +452,7 @@ std::map<std::string, std::string> Settings::resolved() const {
   std::map<std::string, std::string> all;
   for (const Key& key : keys_) {
     const bool has_table = !key.with_table || given_under(key.name.substr(0, key.name.find('.')));
-    const auto& [other, wanted] = key.only_with;
-    const bool applies = other.empty() || get<std::string>(other) == wanted;
-    if (!key.fallback.empty() && has_table && applies) {
+    if (!key.fallback.empty() && has_table && is_met(key.only_with)) {
       all[key.name] = to_toml(value(key.name));
     }
   }

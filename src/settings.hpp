@@ -25,6 +25,12 @@ struct Range {
   std::string describe() const;
 };
 
+/// What a default hangs on: `key` (a text) has one of `values`. An empty key: on nothing.
+struct Condition {
+  std::string key;
+  std::vector<std::string> values;
+};
+
 /// One key of a config.
 struct Key {
   std::string name;            ///< dotted; one component may be "*": any name
@@ -35,8 +41,7 @@ struct Key {
   std::string doc = {};
   bool changes_result = true;  ///< false: may differ when a run is resumed
   bool with_table = false;     ///< true: the default counts only when its table is given
-  /// (key, value): the default counts only while that key has this value. Empty: always.
-  std::pair<std::string, std::string> only_with = {};
+  Condition only_with = {};    ///< the default counts only while this holds
 };
 
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
@@ -92,6 +97,7 @@ class Settings {
   };
   friend class SettingsReader;
   Value value(const std::string& name) const;
+  bool is_met(const Condition& condition) const;
   const Key* find_key(const std::string& name) const;
 
   std::string file_;

@@ -124,6 +124,26 @@ TEST(Config, ResolvedTomlGivesTheSameConfigAgain) {
   EXPECT_EQ(again.schedule->describe(), config.schedule->describe());
 }
 
+TEST(Config, ResolvedTomlGivesTheSameConfigAgainForEverySchedule) {
+  for (const char* type : {"type = \"cosine\"", "type = \"cosine\"\noffset = 0.01",
+                           "type = \"linear\"\nnum_levels = 12",
+                           "type = \"linear\"\nbeta_first = 0.001\nbeta_last = 0.1",
+                           "type = \"scaled_linear\"\nnum_levels = 9",
+                           "type = \"alpha_bars\"\nalpha_bars = [0.9, 0.5, 0.1]"}) {
+    const std::string schedule = std::string("[schedule]\n") + type + "\n";
+    const SampleConfig config = parse_config(kGood + schedule, "a.toml");
+    const SampleConfig again = parse_config(config.toml, "b.toml");
+    EXPECT_EQ(again.toml, config.toml) << type;
+    EXPECT_EQ(again.identity, config.identity) << type;
+    EXPECT_EQ(again.schedule->alpha_bars(), config.schedule->alpha_bars()) << type;
+    const TrainJob job = parse_train_config("[data]\nset = \"ring\"\n" + schedule, "t.toml");
+    const TrainJob same = parse_train_config(job.toml, "u.toml");
+    EXPECT_EQ(same.toml, job.toml) << type;
+    EXPECT_EQ(same.identity, job.identity) << type;
+    EXPECT_EQ(same.train.schedule.alpha_bars(), job.train.schedule.alpha_bars()) << type;
+  }
+}
+
 TEST(Config, OverrideReplacesAKeyAndWhatLiesUnderIt) {
   const std::string toml = kGood + "[kernel]\nstep_size = {factor = 4.03, power = 1.34}\n";
   const SampleConfig config = parse_config(toml, "a.toml", {"kernel.step_size=0.5", "seed=7"});
