@@ -6,6 +6,7 @@
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/report.hpp"
+#include "run_detail.hpp"
 #include "settings.hpp"
 
 namespace motet {
@@ -20,6 +21,15 @@ std::string product_toml(const DemoConfig& config, const std::string& sampler) {
          "\n[model.ring]\nweights = " + text((folder / "ring.safetensors").string()) +
          "\n[model.bar]\nweights = " + text((folder / "bar.safetensors").string()) +
          "\n[metrics]\ntarget = \"product\"\n";
+}
+
+// Without files, so without a checkpoint: the whole demonstration takes a minute or two.
+RunReport run_one(const DemoConfig& config, const std::string& sampler, const RunHooks& hooks) {
+  try {
+    return run(parse_config(product_toml(config, sampler), "demo"), {}, hooks);
+  } catch (const Interrupted&) {
+    throw Interrupted("demo: interrupted; it keeps no checkpoint: run it again from the start");
+  }
 }
 
 // The product beside what the first and the last sampler make of it.
@@ -52,14 +62,17 @@ DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
   }
   const std::filesystem::path out(config.out);
   DemoResult result;
+  result.report = (out / "report.html").string();
+  RunFiles page;
+  page.report = result.report;
+  detail::check_writable(page);
   std::vector<NamedRun> runs;
   for (const std::string& sampler : config.samplers) {
     if (started) {
       started(sampler);
     }
-    RunFiles files;
-    files.json = (out / (sampler + ".json")).string();
-    RunReport report = run(parse_config(product_toml(config, sampler), "demo"), files, hooks);
+    RunReport report = run_one(config, sampler, hooks);
+    write_file_atomic((out / (sampler + ".json")).string(), report.json);
     result.rows.push_back({sampler, report.json});
     runs.push_back({sampler, std::move(report)});
   }
@@ -68,7 +81,6 @@ DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
   const Tensor& reference = runs.front().report.reference;
   result.exact = product_metrics(sample_product_benchmark(reference.size(0), exact_rng), reference,
                                  metrics_rng);
-  result.report = (out / "report.html").string();
   write_file_atomic(result.report, sample_report(runs, result.exact));
   write_file_atomic((out / "product.svg").string(), picture(runs));
   return result;

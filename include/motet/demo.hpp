@@ -30,7 +30,8 @@ struct DemoResult {
 
 /// Composes ring x bar, samples it with each sampler, writes `out`/report.html, the picture
 /// `out`/product.svg (exact samples, the first and the last sampler) and a JSON a sampler.
-/// `started` is called with each sampler's name before its run. Throws as run().
+/// `started` is called with each sampler's name before its run. Throws as run(); keeps no
+/// checkpoint, and the text of Interrupted says so.
 DemoResult demo(const DemoConfig& config, const RunHooks& hooks = {},
                 const std::function<void(const std::string&)>& started = {});
 

@@ -42,7 +42,7 @@ void describe(CLI::App& app) {
       "  motet train experiments/train-ring.toml --out ring.safetensors\n"
       "\n"
       "Exit codes: 0 done, 2 wrong usage or config, 3 a file, 4 numbers broke down,\n"
-      "130 stopped (the checkpoint is written; --resume continues), 70 a bug.");
+      "130 stopped (a long run has written its checkpoint; --resume continues), 70 a bug.");
   app.set_version_flag("--version", "motet " + motet::version() + " (commit " + motet::commit() +
                                         ", torch " + motet::torch_version() + ")");
   app.require_subcommand(1);

@@ -1,6 +1,7 @@
 // The binary: exact stdout, stderr and exit codes.
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "cli/process.hpp"
@@ -154,6 +155,21 @@ TEST_F(Cli, EnergySamplerRefusesScoreOnlyModels) {
                      .substr(0, kTiny.find("[kernel]") - kTiny.find("[model")));
   const Output output = run_motet(folder_, {"sample", "one.toml", "--out", "x.npy"});
   EXPECT_EQ(output.code, 0) << output.err;  // one chain, no kernel
+}
+
+TEST_F(Cli, InterruptedDemoSaysThatItKeepsNothing) {
+  const Output output = run_motet(folder_,
+                                  {"demo", "--quiet", "--num-samples", "16", "--out", "demo",
+                                   "--models", MOTET_SOURCE_DIR "/models"},
+                                  {{"MOTET_TEST_SIGNAL", "2:103"}});  // in the second sampler
+  EXPECT_EQ(output.code, 130);
+  EXPECT_EQ(output.out, "");
+  EXPECT_EQ(output.err,
+            "motet: demo: interrupted; it keeps no checkpoint: run it again from the start\n");
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "demo/reverse.json"));
+  for (const auto& file : std::filesystem::directory_iterator(folder_ / "demo")) {
+    EXPECT_NE(file.path().extension(), ".checkpoint") << file.path();
+  }
 }
 
 TEST_F(Cli, InfoDescribesEachKindOfFile) {
