@@ -149,12 +149,23 @@ TEST_F(Cli, ResolvedConfigGivesTheSameSamples) {
 }
 
 TEST_F(Cli, EnergySamplerRefusesScoreOnlyModels) {
+  write_text(folder_ / "ring.toml",
+             "sampler = \"hmc-energy\"\n[model.ring]\nweights = \"" MOTET_SOURCE_DIR
+             "/models/ring.safetensors\"\n");
+  expect_refused({"sample", "ring.toml", "--out", "x.npy"}, 2,
+                 "motet: config: ring.toml: sampler \"hmc-energy\" accepts by differences of log "
+                 "densities, but ring gives only scores; use energy models, or a line or curve "
+                 "sampler (hmc-4-curve)\n");
+}
+
+TEST_F(Cli, OneChainWithoutAKernelRuns) {
   write_text(folder_ / "one.toml",
              "num_samples = 1\nsampler = \"reverse\"\n" +
                  kTiny.substr(kTiny.find("[model"))
                      .substr(0, kTiny.find("[kernel]") - kTiny.find("[model")));
   const Output output = run_motet(folder_, {"sample", "one.toml", "--out", "x.npy"});
-  EXPECT_EQ(output.code, 0) << output.err;  // one chain, no kernel
+  EXPECT_EQ(output.code, 0) << output.err;
+  EXPECT_EQ(read_npy(folder_ / "x.npy").sizes(), (std::vector<int64_t>{1, 2}));
 }
 
 TEST_F(Cli, InterruptedDemoSaysThatItKeepsNothing) {
