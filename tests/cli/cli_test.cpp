@@ -195,6 +195,21 @@ TEST_F(Cli, InfoDescribesEachKindOfFile) {
                  ".toml\n");
 }
 
+TEST_F(Cli, InfoPutsASpaceAfterEveryName) {
+  TensorFile file;
+  file.tensors["weight"] = at::zeros({2});
+  for (const size_t length : {1U, 23U, 24U, 25U, 60U}) {
+    file.metadata[std::string(length, 'k')] = "value";
+  }
+  write_safetensors(folder_ / "x.safetensors", file);
+  const std::string out = run_motet(folder_, {"info", "x.safetensors"}).out;
+  for (const auto& [name, value] : file.metadata) {
+    const size_t at = out.find("\n" + name + " ");
+    ASSERT_NE(at, std::string::npos) << name << "\n" << out;
+    EXPECT_EQ(out.substr(out.find_first_not_of(' ', at + 1 + name.size()), 6), "value\n") << name;
+  }
+}
+
 TEST_F(Cli, KeysAreThoseOfTheDocs) {
   const std::string page = test::read_text(std::string(MOTET_SOURCE_DIR "/docs/config.md"));
   const std::string table = run_motet(folder_, {"info", "--keys"}).out;
