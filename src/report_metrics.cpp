@@ -135,7 +135,10 @@ std::string lead(const std::vector<MetricsRow>& rows) {
       return std::to_string(json.at("num_chains").get<int64_t>()) + " samples by " +
              escape(row.name) + ", " +
              std::to_string(json.at("evaluations_per_chain").get<int64_t>()) +
-             " evaluations of each model per chain.";
+             " evaluations of each model per chain." +
+             (json.contains("metrics_note")
+                  ? " Metrics: " + escape(json.at("metrics_note").get<std::string>()) + "."
+                  : "");
     }
     best = best == nullptr || outside(row) < outside(*best) ? &row : best;
     worst = worst == nullptr || outside(row) > outside(*worst) ? &row : worst;

@@ -264,8 +264,12 @@ class SampleRun {
     outcome_.schedule = schedule_.describe();
     RunReport report;
     report.samples = kept_;
-    const bool measured = config_.metrics_target == "product" && num_kept() >= kMinMeasured;
-    if (measured) {
+    const bool wanted = config_.metrics_target == "product";
+    if (wanted && num_kept() < kMinMeasured) {
+      outcome_.metrics_note = "not measured: that takes " + std::to_string(kMinMeasured) +
+                              " chains, but there are " + std::to_string(num_kept()) +
+                              " to measure; raise num_samples or metrics.num_samples";
+    } else if (wanted) {
       Rng reference_rng = Rng(config_.seed).split("reference");
       Rng metrics_rng = Rng(config_.seed).split("metrics");
       report.reference = sample_product_benchmark(num_kept(), reference_rng);

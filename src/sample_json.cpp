@@ -85,6 +85,9 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   json["sampler"] = sampler_json(sampler);
   json["metrics"] =
       outcome.metrics ? metrics_json(*outcome.metrics, outcome.num_measured) : Json(nullptr);
+  if (!outcome.metrics_note.empty()) {
+    json["metrics_note"] = outcome.metrics_note;
+  }
   int64_t evaluations = 0;
   for (const LevelStats& level : outcome.levels) {
     evaluations += level.evaluations;

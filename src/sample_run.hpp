@@ -17,6 +17,7 @@ struct SampleOutcome {
   std::string schedule;  ///< NoiseSchedule::describe()
   int64_t num_measured = 0;
   std::optional<ProductMetrics> metrics;
+  std::string metrics_note;  ///< why metrics that were asked for are not there; else ""
 };
 
 Json sample_json(const SampleConfig& config, const Sampler& sampler, const SampleOutcome& outcome);

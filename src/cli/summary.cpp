@@ -84,6 +84,8 @@ void print_run(const nlohmann::json& run, std::ostream& out) {
              std::to_string(run.value("evaluations_per_chain", int64_t{0})));
   if (run.at("metrics").is_object()) {
     print_metrics(run.at("metrics"), out);
+  } else if (run.contains("metrics_note")) {
+    print_line(out, "metrics", run.value("metrics_note", ""));
   }
   const auto& seconds = run.at("seconds");
   print_line(out, "seconds",

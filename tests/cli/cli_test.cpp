@@ -124,6 +124,27 @@ TEST_F(Cli, SampleWritesEveryFile) {
   EXPECT_EQ(html.find("src="), std::string::npos);
 }
 
+TEST_F(Cli, RunTooSmallToMeasureSaysSo) {
+  const auto run = [this](const std::string& num_samples) {
+    return run_motet(folder_, {"sample", "tiny.toml", "--json", "x.json", "--report", "x.html",
+                               "--num-samples", num_samples, "--set", "metrics.target=product"});
+  };
+  const std::string note =
+      "not measured: that takes 16 chains, but there are 15 to measure; raise num_samples or "
+      "metrics.num_samples";
+  const Output few = run("15");
+  ASSERT_EQ(few.code, 0) << few.err;
+  EXPECT_NE(few.out.find("\nmetrics                 " + note + "\n"), std::string::npos) << few.out;
+  const auto json = nlohmann::json::parse(test::read_text(folder_ / "x.json"));
+  EXPECT_TRUE(json["metrics"].is_null());
+  EXPECT_EQ(json["metrics_note"], note);
+  EXPECT_NE(test::read_text(folder_ / "x.html").find("Metrics: " + note + "."), std::string::npos);
+  ASSERT_EQ(run("16").code, 0);
+  const auto enough = nlohmann::json::parse(test::read_text(folder_ / "x.json"));
+  EXPECT_TRUE(enough["metrics"].is_object());
+  EXPECT_FALSE(enough.contains("metrics_note"));
+}
+
 TEST_F(Cli, SamplesDoNotDependOnTheTile) {
   ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "a.npy"}).code, 0);
   ASSERT_EQ(
