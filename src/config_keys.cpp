@@ -146,7 +146,8 @@ std::vector<Key> run_keys() {
        .types = {text},
        .fallback = "\"float32\"",
        .choices = {"reference", "float32", "bfloat16"},
-       .doc = "arithmetic of the networks"},
+       .doc = "arithmetic of the networks; bfloat16 on a CPU without AMX runs in float32, with a "
+              "warning, and compute_used in the run's JSON says so"},
       {.name = "device",
        .types = {text},
        .fallback = "\"cpu\"",

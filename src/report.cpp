@@ -110,6 +110,15 @@ std::string pictures(const std::vector<Run>& runs) {
               : "");
 }
 
+// What the networks ran in, and what was asked for where that is something else.
+std::string compute_text(const Json& json) {
+  const std::string asked = json.value("compute", "");
+  const Json used = json.value("compute_used", Json());
+  return !used.is_string() || used == asked
+             ? asked
+             : used.get<std::string>() + " (" + asked + " was asked for, but this CPU has no AMX)";
+}
+
 std::string environment(const std::vector<Run>& runs) {
   const Json& json = runs.front().json;
   std::ostringstream out;
@@ -123,7 +132,7 @@ std::string environment(const std::vector<Run>& runs) {
                     std::to_string(json.at("seed").get<uint64_t>()));
   row("motet", json.at("versions").value("motet", "") + ", commit " + json.value("commit", ""));
   row("torch", json.at("versions").value("torch", ""));
-  row("Device", json.value("device", "") + ", " + json.value("compute", "") + ", " +
+  row("Device", json.value("device", "") + ", " + compute_text(json) + ", " +
                     std::to_string(json.value("num_threads", 0)) + " threads");
   row("Peak memory",
       fixed(static_cast<double>(json.value("peak_rss_bytes", int64_t{0})) / 1048576.0, 0) + " MiB");

@@ -153,6 +153,9 @@ std::string settings(const Json& summary) {
     out << "<dt>" << escape(key) << "</dt><dd>"
         << escape(value.is_string() ? value.get<std::string>() : value.dump()) << "</dd>";
   }
+  for (const Json& used : summary.at("compute_used")) {
+    out << "<dt>compute used</dt><dd>" << escape(used.get<std::string>()) << "</dd>";
+  }
   out << "<dt>repeats</dt><dd>" << escape(summary.at("repeats").dump()) << "</dd></dl>\n";
   return out.str();
 }

@@ -124,6 +124,7 @@ Json row_json(const RunReport& report, const SampleConfig& config) {
                        {"last_level", levels.back().at("acceptance")}};
   row["num_invalid"] = total_invalid(levels);
   row["seconds"] = run.at("seconds");
+  row["compute_used"] = run.at("compute_used");
   row["seed"] = config.seed;
   row.update(environment_json(config.device));
   return row;

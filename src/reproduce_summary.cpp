@@ -5,6 +5,7 @@
 #include <functional>
 #include <iomanip>
 #include <regex>
+#include <set>
 #include <sstream>
 
 #include "motet/error.hpp"
@@ -222,7 +223,26 @@ std::string settings_text(const Json& summary) {
        << " steps of " << settings.at("batch_size") << " ("
        << settings.at("train_precision").get<std::string>() << "), sampled in "
        << settings.at("compute").get<std::string>();
+  for (const Json& used : summary.value("compute_used", Json::array())) {
+    if (used != settings.at("compute")) {
+      text << " (rows made without AMX: in " << used.get<std::string>() << ")";
+    }
+  }
   return text.str();
+}
+
+// What the rows' networks ran in, each once; files of older versions do not say.
+Json computes_used(const std::vector<Json>& repeats) {
+  std::set<std::string> used;
+  for (const Json& repeat : repeats) {
+    for (const Json& row : repeat.at("rows")) {
+      const Json compute = row.value("compute_used", Json());
+      if (compute.is_string()) {
+        used.insert(compute.get<std::string>());
+      }
+    }
+  }
+  return used;
 }
 
 // Finds a malformed file here, where it can be named, rather than in the middle of a sum.
@@ -279,6 +299,7 @@ Json summarise(const std::vector<Json>& repeats) {
   summary["rows"] = summary_rows(repeats);
   summary["exact"] = {{"num_repeats", exact.size()}};
   summary["exact"].update(units_json(exact));
+  summary["compute_used"] = computes_used(repeats);
   return summary;
 }
 

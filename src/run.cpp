@@ -76,6 +76,9 @@ detail::Identity identity_of(const SampleConfig& config) {
   for (const TermConfig& term : config.terms) {
     if (!term.weights.empty()) {
       identity["model." + term.name + ".weights (contents)"] = detail::file_hash(term.weights);
+      if (compute_used(config.compute, config.device) != config.compute) {
+        identity["compute_used"] = to_string(compute_used(config.compute, config.device));
+      }
     }
   }
   return identity;

@@ -1,4 +1,6 @@
 // Every number of a sampling run as JSON. Keys are a promise to scripts: added to, never renamed.
+#include <algorithm>
+
 #include "checkpoint.hpp"
 #include "motet/io.hpp"
 #include "sample_run.hpp"
@@ -21,6 +23,13 @@ Json models_json(const SampleConfig& config) {
     list.push_back(std::move(model));
   }
   return list;
+}
+
+// The arithmetic that the networks really ran in; null where every factor is an analytic law.
+Json compute_used_json(const SampleConfig& config) {
+  const bool has_network = std::any_of(config.terms.begin(), config.terms.end(),
+                                       [](const TermConfig& term) { return !term.law; });
+  return has_network ? Json(to_string(compute_used(config.compute, config.device))) : Json(nullptr);
 }
 
 Json levels_json(const std::vector<LevelStats>& levels) {
@@ -78,6 +87,7 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   json.update(environment_json(config.device));
   json["dtype"] = "float32";
   json["compute"] = to_string(config.compute);
+  json["compute_used"] = compute_used_json(config);
   json["num_chains"] = config.num_samples;
   json["target"] = outcome.target;
   json["schedule"] = outcome.schedule;

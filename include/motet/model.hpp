@@ -133,10 +133,13 @@ enum class Compute {
   reference,  ///< plain eager torch, float32; the definition
   float32,    ///< prepacked, fused, tiled; on CUDA plain torch
   bfloat16,   ///< as float32 with bfloat16 matrix products; float32 residual stream, norms and
-              ///< output. CPUs without AMX tiles run float32 instead
+              ///< output. CPUs without AMX tiles run float32 instead: see compute_used()
 };
 std::string to_string(Compute compute);
 Compute compute_from(const std::string& name);
+/// What network_model() runs for `compute` on `device` of this machine: float32 for bfloat16 on a
+/// CPU without AMX tiles, else `compute`. Run reports name both.
+Compute compute_used(Compute compute, const std::string& device = "cpu");
 
 /// A trained network as a model. Score networks have only a remainder; energy networks are exact
 /// (one evaluation gives energy and gradient, at the cost of about 2.5 score evaluations). On the

@@ -24,6 +24,8 @@ void add_reproduce(CLI::App& app);
 /// RunHooks of a command: progress on stderr (silent when stderr is not a terminal, or `quiet`),
 /// and a stop at the first Ctrl-C or SIGTERM; the second ends the process at once.
 RunHooks terminal_hooks(bool quiet);
+/// One line on stderr when the networks of a run on `device` cannot use the arithmetic asked for.
+void warn_of_compute(Compute asked, const std::string& device);
 /// Ends the progress line, so that what follows starts on its own.
 void end_progress();
 

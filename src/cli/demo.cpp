@@ -66,6 +66,9 @@ void add_demo(CLI::App& app) {
         std::cerr << sampler << "\n";
       }
     };
+    if (config->compute == to_string(Compute::bfloat16)) {
+      warn_of_compute(Compute::bfloat16, "cpu");
+    }
     const DemoResult result = demo(*config, terminal_hooks(*quiet), started);
     end_progress();
     print_table(result);

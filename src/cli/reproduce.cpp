@@ -25,6 +25,7 @@ void run_command(Options options) {
   if (options.render) {
     summarise_table1(config.folder);
   } else {
+    warn_of_compute(config.compute, config.device);
     reproduce_table1(config, terminal_hooks(options.quiet));
   }
   end_progress();

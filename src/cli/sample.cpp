@@ -1,4 +1,5 @@
 // motet sample CONFIG.toml
+#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -24,6 +25,10 @@ void run_command(Options options) {
     }
   }
   const SampleConfig config = load_config(options.config, options.overrides);
+  if (std::any_of(config.terms.begin(), config.terms.end(),
+                  [](const TermConfig& term) { return !term.law; })) {
+    warn_of_compute(config.compute, config.device);
+  }
   const RunReport report = run(config, options.files, terminal_hooks(options.quiet));
   end_progress();
   print_run(nlohmann::json::parse(report.json), std::cout);

@@ -76,6 +76,10 @@ void print_run(const nlohmann::json& run, std::ostream& out) {
              sampler.value("name", "") + " (" + sampler.value("preset", "") + "), " +
                  sampler.value("kernel", ""));
   print_line(out, "chains", std::to_string(run.value("num_chains", int64_t{0})));
+  const auto used = run.value("compute_used", nlohmann::json());
+  if (used.is_string() && used != run.value("compute", "")) {
+    print_line(out, "compute", used.get<std::string>() + ", not " + run.value("compute", ""));
+  }
   print_line(out, "seed", std::to_string(run.value("seed", uint64_t{0})));
   if (!sampler.value("ratio", "").empty()) {
     print_line(out, "acceptance", acceptance_range(run.at("levels")));

@@ -93,6 +93,15 @@ RunHooks terminal_hooks(bool quiet) {
   return hooks;
 }
 
+void warn_of_compute(Compute asked, const std::string& device) {
+  const Compute used = compute_used(asked, device);
+  if (used != asked) {
+    std::cerr << "motet: warning: compute = \"" << to_string(asked)
+              << "\" needs a CPU with AMX tiles, which this one lacks; the networks run in "
+              << to_string(used) << "\n";
+  }
+}
+
 void end_progress() {
   if (line_is_open) {
     std::cerr << "\r\033[K" << std::flush;

@@ -121,8 +121,6 @@ class FastPass : public Pass {
   detail::FastNetwork network_;
 };
 
-// CPUs without bfloat16 tiles run Compute::bfloat16 in float32: their emulated bfloat16 products
-// are slower and no nearer to the definition.
 std::unique_ptr<const Pass> make_pass(const Weights& weights, Compute compute,
                                       const at::Device& device) {
   if (compute == Compute::reference || !device.is_cpu()) {
@@ -133,9 +131,9 @@ std::unique_ptr<const Pass> make_pass(const Weights& weights, Compute compute,
   for (const auto& [name, tensor] : weights.tensors) {
     tensors[name] = tensor.detach().to(at::kCPU).contiguous();
   }
-  const detail::Engine* narrow = compute == Compute::bfloat16 ? detail::bfloat16_engine() : nullptr;
-  return std::make_unique<FastPass>(tensors, weights.config,
-                                    narrow != nullptr ? *narrow : detail::float32_engine());
+  const bool is_narrow = compute_used(compute) == Compute::bfloat16;
+  return std::make_unique<FastPass>(
+      tensors, weights.config, is_narrow ? *detail::bfloat16_engine() : detail::float32_engine());
 }
 
 class NetworkModel : public Model {
@@ -212,6 +210,12 @@ Parameterisation parameterisation_from(const std::string& name) {
 std::string to_string(Compute compute) { return word_of(kComputes, compute); }
 
 Compute compute_from(const std::string& name) { return value_of(kComputes, "compute", name); }
+
+// Emulated bfloat16 products are slower than float32's and no nearer to the definition.
+Compute compute_used(Compute compute, const std::string& device) {
+  const bool is_missing = device == "cpu" && detail::bfloat16_engine() == nullptr;
+  return compute == Compute::bfloat16 && is_missing ? Compute::float32 : compute;
+}
 
 ModelPtr network_model(Weights weights, std::string name, Compute compute,
                        const std::string& device) {

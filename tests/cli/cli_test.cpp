@@ -231,6 +231,46 @@ TEST_F(Cli, InfoPutsASpaceAfterEveryName) {
   }
 }
 
+TEST_F(Cli, Bfloat16WithoutAmxWarnsOnceAndReportsFloat32) {
+  write_text(folder_ / "ring.toml",
+             "num_samples = 16\nsampler = \"reverse\"\n[model.ring]\nweights = \"" MOTET_SOURCE_DIR
+             "/models/ring.safetensors\"\n");
+  const auto run = [this](const std::string& compute, const std::string& name) {
+    return run_motet(folder_,
+                     {"sample", "ring.toml", "--compute", compute, "--out", name + ".npy", "--json",
+                      name + ".json", "--report", name + ".html"},
+                     {{"MOTET_TEST_NO_AMX", "1"}});
+  };
+  const Output narrow = run("bfloat16", "narrow");
+  ASSERT_EQ(narrow.code, 0) << narrow.err;
+  EXPECT_EQ(narrow.err,
+            "motet: warning: compute = \"bfloat16\" needs a CPU with AMX tiles, which this one "
+            "lacks; the networks run in float32\n");
+  EXPECT_NE(narrow.out.find("\ncompute                 float32, not bfloat16\n"), std::string::npos)
+      << narrow.out;
+  const auto json = nlohmann::json::parse(test::read_text(folder_ / "narrow.json"));
+  EXPECT_EQ(json["compute"], "bfloat16");
+  EXPECT_EQ(json["compute_used"], "float32");
+  EXPECT_NE(test::read_text(folder_ / "narrow.html")
+                .find("cpu, float32 (bfloat16 was asked for, but this CPU has no AMX), 1 threads"),
+            std::string::npos);
+  const Output plain = run("float32", "plain");
+  ASSERT_EQ(plain.code, 0) << plain.err;
+  EXPECT_EQ(plain.err, "");
+  EXPECT_EQ(test::read_text(folder_ / "narrow.npy"), test::read_text(folder_ / "plain.npy"));
+  EXPECT_EQ(nlohmann::json::parse(test::read_text(folder_ / "plain.json"))["compute_used"],
+            "float32");
+}
+
+TEST_F(Cli, LawsNeedNoAmxAndUseNoCompute) {
+  const Output output =
+      run_motet(folder_, {"sample", "tiny.toml", "--compute", "bfloat16", "--json", "x.json"},
+                {{"MOTET_TEST_NO_AMX", "1"}});
+  ASSERT_EQ(output.code, 0);
+  EXPECT_EQ(output.err, "");
+  EXPECT_TRUE(nlohmann::json::parse(test::read_text(folder_ / "x.json"))["compute_used"].is_null());
+}
+
 TEST_F(Cli, KeysAreThoseOfTheDocs) {
   const std::string page = test::read_text(std::string(MOTET_SOURCE_DIR "/docs/config.md"));
   const std::string table = run_motet(folder_, {"info", "--keys"}).out;

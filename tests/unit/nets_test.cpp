@@ -192,6 +192,14 @@ TEST(NetworkModel, ScoreIsTheSlopeOfTheLogDensity) {
   }
 }
 
+TEST(ComputeUsed, DiffersOnlyForBfloat16OnACpuWithoutItsProducts) {
+  const bool has_products = detail::bfloat16_engine() != nullptr;
+  EXPECT_EQ(compute_used(Compute::bfloat16), has_products ? Compute::bfloat16 : Compute::float32);
+  EXPECT_EQ(compute_used(Compute::bfloat16, "cuda"), Compute::bfloat16);
+  EXPECT_EQ(compute_used(Compute::float32), Compute::float32);
+  EXPECT_EQ(compute_used(Compute::reference), Compute::reference);
+}
+
 TEST(NetworkModel, EveryEngineOfThisMachineComputesTheSame) {
   std::vector<const detail::Engine*> engines = {&detail::portable_engine(),
                                                 &detail::float32_engine()};
