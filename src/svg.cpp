@@ -1,5 +1,6 @@
 // Scatter panels and line charts as SVG text. Points are zero-length strokes with round caps (12
-// bytes each, not a 40-byte circle), in chunks: chunks overlay, so dense places look dense.
+// bytes each, not a 40-byte circle), in chunks: chunks overlay, so dense places look dense. Paths
+// grow by append(): at -O3 g++ 12 sees overruns in "M" + text that are not there (gcc bug 105651).
 #include <torch/types.h>
 
 #include <algorithm>
@@ -104,7 +105,8 @@ std::string dots(const ScatterLayer& layer, const Axis& x, const Axis& y, int64_
     const double px = table[i][0];
     const double py = table[i][1];
     if (px >= x.low && px <= x.high && py >= y.low && py <= y.high) {
-      path += "M" + pixels(x.at(px)) + " " + pixels(y.at(py)) + "h0";
+      path.append("M").append(pixels(x.at(px)));
+      path.append(" ").append(pixels(y.at(py))).append("h0");
     } else {
       ++num_outside;
     }
@@ -198,7 +200,8 @@ std::string draw_curve(const Curve& curve, const Axis& x, const Axis& y, bool lo
       pen_down = false;
       continue;
     }
-    path += (pen_down ? "L" : "M") + pixels(x.at(curve.x[i])) + " " + pixels(y.at(value));
+    path.append(pen_down ? "L" : "M").append(pixels(x.at(curve.x[i])));
+    path.append(" ").append(pixels(y.at(value)));
     pen_down = true;
   }
   return "<path class=\"curve c" + std::to_string(colour) + "\" d=\"" + path + "\"/>";
