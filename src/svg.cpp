@@ -1,6 +1,7 @@
 // Scatter panels and line charts as SVG text. Points are zero-length strokes with round caps (12
 // bytes each, not a 40-byte circle), in chunks: chunks overlay, so dense places look dense. Paths
-// grow by append(): at -O3 g++ 12 sees overruns in "M" + text that are not there (gcc bug 105651).
+// grow by append(): at -O3 g++ 12 sees overruns in "M" + text that are not there (as in gcc bug
+// 105651).
 #include <torch/types.h>
 
 #include <algorithm>
