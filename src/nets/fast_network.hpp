@@ -34,7 +34,7 @@ class FastNetwork {
   void forward(const float* x, int64_t rows, int64_t level, float* out) const;
 
   /// E = ||f||^2, or ||f - x||^2 if `residual`: energy (rows) and its gradient in x (rows, d).
-  /// Costs about 2.2 forward passes. Needs with_gradient.
+  /// Needs with_gradient. Cost: see network_model() in motet/model.hpp.
   void energy(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
               float* gradient) const;
 
