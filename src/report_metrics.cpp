@@ -20,7 +20,7 @@ struct Column {
 // The exact product's own values are in docs/reproduction.md; here each column says how to read it.
 constexpr Column kTrueUnits[] = {
     {"ll_true", "LL (nats)", 3,
-     "Mean log likelihood of the samples under the true product. 3.468 for exact samples; higher "
+     "Mean log likelihood of the samples under the true product. 3.4761 for exact samples; higher "
      "means too sharp, lower means stray points. Points of density zero are counted, not "
      "averaged."},
     {"num_outside_support", "outside support", 0, "Points where the true density is zero."},

@@ -43,7 +43,7 @@ Tensor log_density_product_benchmark(const Tensor& x, const ProductBenchmark& be
 /// Means over the points inside the support. Where num_outside_support > 0, the mean over all
 /// points is -inf (and the reference code prints that); report the count beside the means.
 struct LogLikelihood {
-  double ll_true = 0.0;   ///< nats; 3.476 in expectation for exact samples; -inf if none is inside
+  double ll_true = 0.0;   ///< nats; 3.4761 expected of exact samples; -inf if none is inside
   double ll_paper = 0.0;  ///< as the reference code computes it: it adds log(K 2 pi sd^2), the
                           ///< ring's normaliser, instead of subtracting it (6.192 nats lower)
   int64_t num_outside_support = 0;  ///< points of density 0 (log likelihood -inf)
