@@ -1,4 +1,4 @@
-"""Checks the Markdown files: links and named files exist, quoted programs are the real ones.
+"""Checks the Markdown files: links, named files and tests exist, quoted programs are the real ones.
 
 A code block right after a line `<!-- quoted from PATH -->` must be a contiguous part of that file.
 """
@@ -14,6 +14,23 @@ LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 FOLDERS = "include|src|tests|docs|tools|examples|experiments|models|bench|results|cmake"
 PATH = re.compile(rf"`((?:{FOLDERS})/[A-Za-z0-9_./-]+)`")
 QUOTE = re.compile(r"<!-- quoted from (\S+) -->\s*```\w*\n(.*?)```", re.DOTALL)
+# `./run test FILTER`, up to the end of the command.
+FILTER = re.compile(r"\./run test +(?!#|--)'?([\w./*:-]+)'?")
+SUITE = re.compile(r"^\w*TEST\w*\( *(\w+)", re.MULTILINE)
+
+
+def test_exists(pattern: str) -> bool:
+    """Whether `./run test PATTERN` runs something.
+
+    As in run: with a dot or star it names suites, else it is part of a test file's name.
+    """
+    files = sorted((ROOT / "tests").glob("*/*_test.cpp"))
+    if not re.search("[.*:]", pattern):
+        return any(
+            pattern in f"{file.parent.name}/{file.stem.removesuffix('_test')}" for file in files
+        )
+    suites = {name for file in files for name in SUITE.findall(file.read_text())}
+    return all(part.split(".")[0].strip("*") in suites for part in pattern.split(":"))
 
 
 def documents() -> list[Path]:
@@ -43,6 +60,9 @@ def check(document: Path) -> list[str]:
     for path in PATH.findall(text):
         if not (ROOT / path).exists():
             problems.append(f"{name}: names `{path}`, which does not exist")
+    for pattern in FILTER.findall(text):
+        if not test_exists(pattern):
+            problems.append(f"{name}: ./run test {pattern} runs no test")
     for path, quoted in QUOTE.findall(text):
         source = ROOT / path
         if not source.is_file():
