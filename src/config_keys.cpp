@@ -284,7 +284,7 @@ std::vector<Key> network_keys() {
       {.name = "network.num_blocks",
        .types = {integer},
        .fallback = "4",
-       .range = counts(0, 1000),
+       .range = counts(1, 1000),
        .doc = "residual blocks"},
       {.name = "network.widen",
        .types = {integer},

@@ -64,8 +64,7 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--train-precision", options.train_precision, "arithmetic of training")
       ->check(CLI::IsMember({"float32", "mixed"}))
       ->capture_default_str();
-  command.add_option("--device", config.device, "of sampling: cpu, cuda or cuda:N")
-      ->capture_default_str();
+  command.add_option("--device", config.device, "of sampling: cpu or cuda")->capture_default_str();
   command.add_option("--train-steps", config.train_steps, "training steps of each network")
       ->capture_default_str();
   command.add_option("--batch-size", config.batch_size, "points of a training step")

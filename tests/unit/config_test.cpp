@@ -191,6 +191,12 @@ TEST(TrainJob, ReadsEveryPart) {
   EXPECT_EQ(job.data.set, "ring");
 }
 
+TEST(TrainJob, RefusesANetworkWithoutBlocks) {
+  EXPECT_THROW_MSG(
+      parse_train_config("[data]\nset = \"ring\"\n[network]\nnum_blocks = 0\n", "t.toml"),
+      ConfigError, "config: t.toml:4: network.num_blocks = 0, must be in [1, 1000]");
+}
+
 TEST(TrainJob, NeedsOneSourceOfData) {
   EXPECT_THROW_MSG(parse_train_config("seed = 1\n", "t.toml"), ConfigError,
                    "config: t.toml: [data] must have exactly one of set, file and law");
