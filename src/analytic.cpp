@@ -11,27 +11,14 @@
 #include <sstream>
 #include <utility>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
 
 namespace motet {
 namespace {
 
-std::string shape_text(at::IntArrayRef shape) {
-  std::ostringstream text;
-  text << '(';
-  for (size_t i = 0; i < shape.size(); ++i) {
-    text << (i == 0 ? "" : ", ") << shape[i];
-  }
-  text << ')';
-  return text.str();
-}
-
-// "(B, 2)": what a batch of the event shape looks like.
-std::string batch_text(const std::vector<int64_t>& event_shape) {
-  const std::string event = shape_text(event_shape);
-  return event_shape.empty() ? "(B)" : "(B, " + event.substr(1);
-}
+using detail::shape_text;
 
 [[noreturn]] void fail_shape(const std::string& name, const std::string& problem) {
   throw ShapeError("model \"" + name + "\": " + problem);
@@ -40,17 +27,7 @@ std::string batch_text(const std::vector<int64_t>& event_shape) {
 // x (B, *event) as float64; float32 and float64 are accepted.
 Tensor checked_input(const Tensor& x, const std::vector<int64_t>& event_shape,
                      const std::string& name) {
-  if (!x.defined()) {
-    fail_shape(name, "x is undefined, must be " + batch_text(event_shape));
-  }
-  if (x.dim() < 1 || x.sizes().slice(1) != at::IntArrayRef(event_shape)) {
-    fail_shape(name,
-               "x has shape " + shape_text(x.sizes()) + ", must be " + batch_text(event_shape));
-  }
-  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kDouble) {
-    fail_shape(name, std::string("x has dtype ") + c10::toString(x.scalar_type()) +
-                         ", must be Float or Double");
-  }
+  detail::check_points(x, event_shape, name);
   return x.detach().to(at::kDouble);
 }
 

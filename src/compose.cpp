@@ -10,20 +10,13 @@
 #include <cmath>
 #include <sstream>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
 namespace {
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  std::ostringstream text;
-  text << '(';
-  for (size_t i = 0; i < shape.size(); ++i) {
-    text << (i == 0 ? "" : ", ") << shape[i];
-  }
-  text << ')';
-  return text.str();
-}
+using detail::shape_text;
 
 // sum += weight * term, where an undefined sum is 0.
 void add_scaled(Tensor& sum, const Tensor& term, double weight) {
@@ -158,7 +151,15 @@ std::string first_invalid_term(const Model& model, const Tensor& x, const NoiseL
   }
   const at::NoGradGuard no_grad;
   const Eval eval = model.evaluate(x, level);
-  return at::isfinite(eval.score).all().item<bool>() ? "" : model.describe();
+  bool is_good = at::isfinite(eval.score).all().item<bool>();
+  if (eval.remainder.defined()) {
+    is_good = is_good && at::isfinite(eval.remainder).all().item<bool>();
+  }
+  if (eval.log_density.defined()) {  // -inf is outside the support: no fault
+    const Tensor bad = eval.log_density.isnan().logical_or_(eval.log_density.isposinf());
+    is_good = is_good && !bad.any().item<bool>();
+  }
+  return is_good ? "" : model.describe();
 }
 
 }  // namespace motet

@@ -84,16 +84,6 @@ std::string quoted_text(std::string_view text) {
   return result + (text.size() > kMaxShown ? "...\"" : "\"");
 }
 
-std::string shape_text(c10::IntArrayRef shape) {
-  std::ostringstream out;
-  out << '(';
-  for (size_t i = 0; i < shape.size(); ++i) {
-    out << (i > 0 ? ", " : "") << shape[i];
-  }
-  out << ')';
-  return out.str();
-}
-
 std::string dtype_text(c10::ScalarType dtype) {
   switch (dtype) {
     case c10::ScalarType::Double:

@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "error_shape.hpp"
+
 namespace motet::detail {
 
 /// Shapes with more dimensions than this are refused on reading and writing.
@@ -16,8 +18,6 @@ inline constexpr int64_t kMaxDims = 8;
 
 /// `text` in double quotes for a message: at most 80 bytes, everything but printable ASCII as \xNN.
 std::string quoted_text(std::string_view text);
-/// "(128, 2)", "(3)", "()".
-std::string shape_text(c10::IntArrayRef shape);
 /// "float32", "int64", ...: numpy's and torch's word for a dtype.
 std::string dtype_text(c10::ScalarType dtype);
 /// Offset of the first byte that is not UTF-8; empty when all are.

@@ -182,6 +182,27 @@ Target::Target(ModelPtr model, NoiseLevel level) : model_(std::move(model)), lev
   }
 }
 
+void Target::check_parts(const Eval& eval, const Tensor& x) const {
+  std::ostringstream text;
+  text << "target: \"" << model_->describe() << "\" returned ";
+  if (eval.log_density.defined() &&
+      (eval.log_density.dim() != 1 || eval.log_density.size(0) != x.size(0))) {
+    text << "a log_density of shape " << eval.log_density.sizes() << " for x of shape " << x.sizes()
+         << "; it must have one entry for each row of x";
+  } else if (eval.remainder.defined() && eval.remainder.sizes() != x.sizes()) {
+    text << "a remainder of shape " << eval.remainder.sizes() << " for x of shape " << x.sizes()
+         << "; they must be equal";
+  } else if (model_->is_exact() && (eval.remainder.defined() || !eval.log_density.defined())) {
+    text << (eval.remainder.defined() ? "a remainder" : "no log_density")
+         << ", but says that it is exact; an exact model gives log_density and no remainder";
+  } else if (!eval.remainder.defined() && !eval.log_density.defined()) {
+    text << "a score alone; give it as remainder too, so that log ratios integrate it";
+  } else {
+    return;
+  }
+  throw ShapeError(text.str());
+}
+
 Eval Target::evaluate(const Tensor& x) const {
   const auto event = model_->event_shape();
   if (!x.defined() || x.dim() != static_cast<int64_t>(event.size()) + 1 ||
@@ -213,6 +234,7 @@ Eval Target::evaluate(const Tensor& x) const {
     text << " for x of shape " << x.sizes() << "; they must be equal";
     throw ShapeError(text.str());
   }
+  check_parts(eval, x);
   return eval;
 }
 

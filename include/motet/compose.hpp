@@ -21,8 +21,9 @@ struct Term {
 /// ConfigError when schedules differ.
 ModelPtr product(std::vector<Term> terms);
 
-/// Name of the first factor (descending into products) whose score at x has an entry that is not
-/// finite; "" when there is none. One evaluation; for error messages.
+/// Name of the first factor (descending into products) that at x (B, *event) has a score or
+/// remainder that is not finite, or a log density that is NaN or +infinity; "" when there is none.
+/// One evaluation; for error messages.
 std::string first_invalid_term(const Model& model, const Tensor& x, const NoiseLevel& level);
 
 }  // namespace motet

@@ -16,7 +16,8 @@ namespace motet {
 class Target {
  public:
   Target(ModelPtr model, NoiseLevel level);
-  /// One evaluation for every row of x. Throws ShapeError if x is not (B, *event).
+  /// One evaluation for every row of x. Throws ShapeError if x is not (B, *event), or if the model
+  /// returns tensors of other shapes or breaks its promise to be exact.
   Eval evaluate(const Tensor& x) const;
   const NoiseLevel& level() const { return level_; }
   const Model& model() const { return *model_; }
@@ -27,6 +28,8 @@ class Target {
   double seconds() const { return seconds_; }
 
  private:
+  void check_parts(const Eval& eval, const Tensor& x) const;
+
   ModelPtr model_;
   NoiseLevel level_;
   mutable int64_t num_evaluations_ = 0;

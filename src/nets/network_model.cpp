@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
 #include "nets/fast_network.hpp"
@@ -147,6 +148,7 @@ class NetworkModel : public Model {
 
   Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
     const at::NoGradGuard no_graph;
+    detail::check_points(x, event_shape(), name_);
     check_level(level);
     const at::Tensor input = x.detach().to(device_, at::kFloat).contiguous();
     if (config_.parameterisation == Parameterisation::score) {

@@ -298,6 +298,21 @@ TEST(NetworkModel, TakesNoRowsAndStridedRows) {
       torch::equal(model->evaluate(x, level).score, model->evaluate(x.contiguous(), level).score));
 }
 
+TEST(NetworkModel, RejectsPointsOfAnotherShapeOrDtype) {
+  for (const auto parameterisation : {Parameterisation::score, Parameterisation::energy_norm}) {
+    const auto model = network_model(random_weights(small_config(2, parameterisation)), "net");
+    const NoiseLevel level = NoiseSchedule::cosine(10).level(3);
+    EXPECT_THROW_MSG(model->evaluate(at::ones({4, 1}), level), ShapeError,
+                     "model \"net\": x has shape (4, 1), must be (B, 2)");
+    EXPECT_THROW_MSG(model->evaluate(at::ones({}), level), ShapeError,
+                     "model \"net\": x has shape (), must be (B, 2)");
+    EXPECT_THROW_MSG(model->evaluate(at::Tensor(), level), ShapeError,
+                     "model \"net\": x is undefined, must be (B, 2)");
+    EXPECT_THROW_MSG(model->evaluate(at::ones({4, 2}, at::kLong), level), ShapeError,
+                     "model \"net\": x has dtype Long, must be Float or Double");
+  }
+}
+
 TEST(NetworkModel, RejectsLevelsItWasNotTrainedOn) {
   const Weights weights = random_weights(small_config(2, Parameterisation::score));
   const ModelPtr model = network_model(weights, "ring");

@@ -46,6 +46,44 @@ TEST(TargetCheck, RefusesPointsOfAnotherShape) {
   EXPECT_EQ(target.num_evaluations(), 0);
 }
 
+// A user's own Model, whose evaluate() nothing else checks.
+class Careless : public Model {
+ public:
+  Careless(Eval eval, bool is_exact) : eval_(std::move(eval)), is_exact_(is_exact) {}
+  Eval evaluate(const Tensor& /*x*/, const NoiseLevel& /*level*/) const override { return eval_; }
+  bool is_exact() const override { return is_exact_; }
+  std::vector<int64_t> event_shape() const override { return {2}; }
+  std::string describe() const override { return "careless"; }
+
+ private:
+  Eval eval_;
+  bool is_exact_;
+};
+
+TEST(TargetCheck, RefusesWhatAModelMayNotReturn) {
+  const Tensor x = at::ones({4, 2});
+  const Tensor column = at::ones({4, 1}, at::kDouble);
+  const auto evaluate = [&](Eval eval, bool is_exact) {
+    Target(std::make_shared<Careless>(std::move(eval), is_exact), kLevel).evaluate(x);
+  };
+  EXPECT_THROW_MSG(evaluate({x, column, {}}, true), ShapeError,
+                   "target: \"careless\" returned a log_density of shape [4, 1] for x of shape [4, "
+                   "2]; it must have one entry for each row of x");
+  EXPECT_THROW_MSG(
+      evaluate({x, {}, column}, false), ShapeError,
+      "target: \"careless\" returned a remainder of shape [4, 1] for x of shape [4, 2]; "
+      "they must be equal");
+  EXPECT_THROW_MSG(evaluate({x, {}, x}, true), ShapeError,
+                   "target: \"careless\" returned a remainder, but says that it is exact; an exact "
+                   "model gives log_density and no remainder");
+  EXPECT_THROW_MSG(evaluate({x, {}, {}}, true), ShapeError,
+                   "target: \"careless\" returned no log_density, but says that it is exact; an "
+                   "exact model gives log_density and no remainder");
+  EXPECT_THROW_MSG(evaluate({x, {}, {}}, false), ShapeError,
+                   "target: \"careless\" returned a score alone; give it as remainder too, so that "
+                   "log ratios integrate it");
+}
+
 TEST(TargetCheck, CutsGraphsAndCountsEvaluations) {
   const Target target(quartic(true), kLevel);
   const Tensor x = at::ones({4, 2}).set_requires_grad(true);
