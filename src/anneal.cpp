@@ -123,6 +123,9 @@ Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const Nois
       .add_(rng.normal_like(chains.x), std::sqrt(variance));
 }
 
+// (B) bool: every coordinate is finite.
+Tensor finite_rows(const Tensor& x) { return at::isfinite(x).flatten(1).all(1); }
+
 // Each chain's weight g of the score. The curvature is the score's finite difference along itself,
 // a step of sigma / 20 long: small against every scale of the level (>= sigma), large against
 // float32 rounding. Not a mean over chains, which would tie a chain's bits to its batch.
@@ -137,8 +140,9 @@ Tensor curvature_weight(const Target& target, const ChainState& chains) {
   const Tensor moved = target.evaluate(chains.x.add(direction, length)).score;
   const Tensor curvature =
       ((score - moved) * direction).flatten(1).sum(1).div_(length).view(row_shape);
-  const Tensor scaled = (curvature * variance).clamp(1e-6, 1.0);  // sigma^2 k
-  return (1.0 - (1.0 - scaled).sqrt()).div_(scaled).mul_(variance);
+  const Tensor scaled = (curvature * variance).clamp(0.0, 1.0);  // sigma^2 k
+  // (1 - sqrt(1 - z)) / z without its cancellation at small z.
+  return (1.0 + (1.0 - scaled).sqrt()).reciprocal_().mul_(variance);
 }
 
 Tensor last_map(const Target& target, const ChainState& chains, LastMap kind) {
@@ -229,15 +233,10 @@ class Annealer {
     const bool steps_back = !is_last && config_.placement != Placement::pure;
     if (steps_back || (is_last && config_.last_map != LastMap::none)) {
       ensure_evaluated(target);
-      const NoiseLevel& here = target.level();
-      if (is_last) {
-        state_.chains.x = last_map(target, state_.chains, config_.last_map);
-      } else {
-        Rng rng = reverse_rng_.at(here.index, 0);
-        state_.chains.x = reverse_step(state_.chains, here, config_.levels[position() + 1].level,
-                                       config_.reverse_step, rng);
-      }
-      check_any_finite(target);
+      const Tensor moved = is_last ? last_map(target, state_.chains, config_.last_map)
+                                   : reverse_step_from(target.level());
+      count_broken(target, moved);
+      state_.chains.x = moved;
     }
     book_costs(target);
     state_.chains.eval = {};
@@ -246,6 +245,12 @@ class Annealer {
     const auto counter = at::zeros({}, state_.chains.x.options().dtype(at::kLong));
     state_.num_accepted = counter;
     state_.num_invalid = counter;
+  }
+
+  Tensor reverse_step_from(const NoiseLevel& here) {
+    Rng rng = reverse_rng_.at(here.index, 0);
+    const NoiseLevel& next = config_.levels[position() + 1].level;
+    return reverse_step(state_.chains, here, next, config_.reverse_step, rng);
   }
 
   void book_costs(const Target& target) {
@@ -262,28 +267,39 @@ class Annealer {
     level.num_accepted = state_.num_accepted.item<int64_t>();
     level.num_invalid = state_.num_invalid.item<int64_t>();
     if (level.num_proposals > 0 && level.num_invalid == level.num_proposals) {
-      fail_invalid(target, "every proposal was invalid");
+      std::ostringstream step_size;
+      step_size << ", step_size " << config_.levels[position()].step_size;
+      fail_invalid(target, step_size.str() + ": every proposal was invalid",
+                   "the step size is too large: lower it");
     }
   }
 
-  void check_any_finite(const Target& target) const {
+  // A proposal that breaks is rejected; a chain that the move between levels breaks has nowhere to
+  // stay. It goes on as it is and is counted here, once.
+  void count_broken(const Target& target, const Tensor& moved) {
+    const Tensor is_finite = finite_rows(moved);
+    if (moved.size(0) > 0 && !is_finite.any().item<bool>()) {
+      fail_invalid(target, ": no chain is finite after the move out of it",
+                   "the move overflowed: check the plan's levels");
+    }
+    const Tensor broken = finite_rows(state_.chains.x).logical_and_(is_finite.logical_not());
+    stats().num_invalid += broken.sum().item<int64_t>();
+  }
+
+  [[noreturn]] void fail_invalid(const Target& target, const std::string& problem,
+                                 const std::string& cause_in_motion) const {
+    std::string text =
+        "anneal: level " + std::to_string(target.level().index) + problem + " (NaN or infinite)";
+    // Only where chains are finite can a factor be told from what came before it.
     const Tensor& x = state_.chains.x;
-    if (x.numel() > 0 && !at::isfinite(x).flatten(1).all(1).any().item<bool>()) {
-      fail_invalid(target, "no chain is finite after the reverse step");
-    }
-  }
-
-  [[noreturn]] void fail_invalid(const Target& target, const std::string& problem) const {
-    std::ostringstream text;
-    text << "anneal: level " << target.level().index << ", step_size "
-         << config_.levels[position()].step_size << ": " << problem << " (NaN or infinite)";
-    const std::string term = first_invalid_term(*model_, state_.chains.x, target.level());
+    const Tensor finite = x.index_select(0, finite_rows(x).nonzero().squeeze(1));
+    const std::string term = first_invalid_term(*model_, finite, target.level());
     if (term.empty()) {
-      text << "; the scores at the chains are finite, so the step size is too large: lower it";
+      text += "; the scores at the chains are finite, so " + cause_in_motion;
     } else {
-      text << "; first bad term: \"" << term << "\": check its weights and inputs";
+      text += "; first bad term: \"" + term + "\": check its weights and inputs";
     }
-    throw NumericalError(text.str());
+    throw NumericalError(text);
   }
 
   void notify() const {
@@ -320,6 +336,24 @@ AnnealState fresh_state(const AnnealConfig& config, const Tensor& x_init) {
   return state;
 }
 
+void check_resume(const AnnealState& state, const AnnealConfig& config) {
+  if (state.levels.size() != config.levels.size()) {
+    throw ConfigError("anneal: the state to resume has " + std::to_string(state.levels.size()) +
+                      " levels, but the plan has " + std::to_string(config.levels.size()) +
+                      "; resume with the plan it was saved under");
+  }
+  const auto num_levels = static_cast<int64_t>(config.levels.size());
+  if (state.level_position < 0 || state.level_position > num_levels || state.step < 0 ||
+      !state.num_accepted.defined() || !state.num_invalid.defined()) {
+    throw ConfigError(
+        "anneal: the state to resume is at position " + std::to_string(state.level_position) +
+        ", step " + std::to_string(state.step) +
+        (state.num_accepted.defined() && state.num_invalid.defined() ? ""
+                                                                     : " and lacks its counters") +
+        "; give a state as anneal() hands to its observer");
+  }
+}
+
 }  // namespace
 
 double LevelStats::acceptance() const {
@@ -338,10 +372,8 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
   check_model(model, schedule);
   check_plan(config, schedule, kernel);
   check_start(resume == nullptr ? x_init : resume->chains.x, *model);
-  if (resume != nullptr && resume->levels.size() != config.levels.size()) {
-    throw ConfigError("anneal: the state to resume has " + std::to_string(resume->levels.size()) +
-                      " levels, but the plan has " + std::to_string(config.levels.size()) +
-                      "; resume with the plan it was saved under");
+  if (resume != nullptr) {
+    check_resume(*resume, config);
   }
   const at::NoGradGuard no_grad;
   AnnealState state = resume == nullptr ? fresh_state(config, x_init.detach()) : *resume;

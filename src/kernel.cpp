@@ -172,8 +172,12 @@ LogRatioPtr checked(LogRatioPtr ratio, const char* kernel) {
 
 Step metropolis(const ChainState& now, const ChainState& proposed, const Tensor& log_accept,
                 Rng& rng, bool flip_momentum) {
-  // A log_accept of -inf is a clean rejection (outside the support); NaN anywhere else is trouble.
-  const Tensor outside = log_accept == -std::numeric_limits<double>::infinity();
+  // A log_accept of -inf at a finite point is a clean rejection (outside the support, where a score
+  // need not exist); anything else that is not finite is trouble.
+  const Tensor outside = at::isfinite(proposed.x)
+                             .flatten(1)
+                             .all(1)
+                             .logical_and_(log_accept == -std::numeric_limits<double>::infinity());
   const Tensor valid = is_finite_state(proposed).logical_and_(log_accept.isnan().logical_not_());
   const Tensor log_uniform = rng.uniform(now.x.size(0), now.x).log_();
   const Tensor accepted = (log_uniform < log_accept).logical_and_(valid);

@@ -66,6 +66,7 @@ struct LevelStats {
   int64_t num_steps = 0;
   int64_t num_proposals = 0;  ///< steps times chains
   int64_t num_accepted = 0;
+  /// Proposals that were not finite (rejected), and chains that the move out of the level broke.
   int64_t num_invalid = 0;
   int64_t evaluations = 0;    ///< per chain
   double acceptance() const;  ///< num_accepted / num_proposals; NaN without proposals
@@ -95,10 +96,11 @@ struct SampleResult {
 using Observer = std::function<bool(const AnnealState& state)>;
 
 /// Anneals the chains x_init (B, *event) through config.levels. `resume` continues a saved state
-/// (x_init is then ignored) to the same bits as an uninterrupted call. Cost per level: 1 evaluation
-/// on entry (the reverse step out is then free) + the kernel's. kernel may be null when placement
-/// is none. Throws ConfigError for a bad plan, ShapeError for x_init, NumericalError when all
-/// chains are invalid at a level.
+/// (x_init is then ignored) to the same bits as an uninterrupted call. Cost per level with MCMC
+/// steps or a move out of it: 1 evaluation on entry (the reverse step out is then free) + the
+/// kernel's. A chain that a reverse step or the last map breaks goes on as NaN or infinity and is
+/// counted in num_invalid. kernel may be null when placement is none. Throws ConfigError for a bad
+/// plan or state, ShapeError for x_init, NumericalError when all chains are invalid at a level.
 SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
                     const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
                     const Observer& observer = {}, const AnnealState* resume = nullptr);

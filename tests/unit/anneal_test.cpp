@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "motet/compose.hpp"
 #include "motet/error.hpp"
 #include "support/throw_message.hpp"
 
@@ -214,8 +215,79 @@ TEST(Anneal, NamesLevelStepSizeAndTermWhenEveryChainIsInvalid) {
   reverse.placement = Placement::none;
   EXPECT_THROW_MSG(
       anneal(broken, schedule(), nullptr, reverse, start(), Rng(0)), NumericalError,
-      "anneal: level 3, step_size 0.05: no chain is finite after the reverse step (NaN or "
-      "infinite); first bad term: \"broken\": check its weights and inputs");
+      "anneal: level 3: no chain is finite after the move out of it (NaN or infinite); first bad "
+      "term: \"broken\": check its weights and inputs");
+}
+
+TEST(Anneal, NamesTheBrokenFactorOfAProductNotTheFirst) {
+  const auto broken = from_callable(
+      [](const Tensor& x, const NoiseLevel&) {
+        const Tensor score = x * std::nan("");
+        return Eval{score, {}, score};
+      },
+      {2}, false, "broken");
+  const ModelPtr target = product({{gaussian(0.0, 1.0)}, {broken}});
+  AnnealConfig reverse = plan({3, 0}, 0);
+  reverse.placement = Placement::none;
+  EXPECT_THROW_MSG(
+      anneal(target, schedule(), nullptr, reverse, start(), Rng(0)), NumericalError,
+      "anneal: level 3: no chain is finite after the move out of it (NaN or infinite); first bad "
+      "term: \"broken\": check its weights and inputs");
+}
+
+TEST(Anneal, NamesAFactorWhoseLogDensityAloneIsNan) {
+  const auto broken = from_callable(
+      [](const Tensor& x, const NoiseLevel&) {
+        return Eval{-x, at::full({x.size(0)}, std::nan(""), at::kDouble), {}};
+      },
+      {2}, true, "dense");
+  EXPECT_THROW_MSG(
+      anneal(broken, schedule(), std::make_shared<Mala>(exact_ratio()), plan({3}), start(), Rng(0)),
+      NumericalError,
+      "anneal: level 3, step_size 0.05: every proposal was invalid (NaN or infinite); "
+      "first bad term: \"dense\": check its weights and inputs");
+}
+
+// One chain of five: its trouble is data, counted once where it began, and does not spread.
+TEST(Anneal, CountsAChainThatAReverseStepBreaks) {
+  const auto cracked = from_callable(
+      [](const Tensor& x, const NoiseLevel& level) {
+        Tensor score = -x;
+        if (level.index == 6) {
+          score[2] = std::nan("");
+        }
+        return Eval{score, {}, score};
+      },
+      {2}, false, "cracked");
+  AnnealConfig reverse = plan({9, 6, 3, 0}, 0);
+  reverse.placement = Placement::none;
+  reverse.last_map = LastMap::tweedie;
+  const SampleResult result = anneal(cracked, schedule(), nullptr, reverse, start(), Rng(0));
+  const Tensor finite = at::isfinite(result.x).all(1);
+  EXPECT_EQ(finite.sum().item<int64_t>(), 4);
+  EXPECT_FALSE(finite[2].item<bool>());
+  std::vector<int64_t> counts;
+  for (const LevelStats& level : result.levels) {
+    counts.push_back(level.num_invalid);
+  }
+  EXPECT_EQ(counts, (std::vector<int64_t>{0, 1, 0, 0}));
+}
+
+TEST(AnnealCheck, RefusesStatesThatNoRunHandsOut) {
+  AnnealState state;
+  sample(plan({9, 5}), [&state](const AnnealState& now) {
+    state = now;
+    return true;
+  });
+  state.level_position = 3;
+  EXPECT_THROW_MSG(sample(plan({9, 5}), {}, &state), ConfigError,
+                   "anneal: the state to resume is at position 3, step 0; give a state as anneal() "
+                   "hands to its observer");
+  state.level_position = 1;
+  state.num_invalid = Tensor();
+  EXPECT_THROW_MSG(sample(plan({9, 5}), {}, &state), ConfigError,
+                   "anneal: the state to resume is at position 1, step 0 and lacks its counters; "
+                   "give a state as anneal() hands to its observer");
 }
 
 }  // namespace

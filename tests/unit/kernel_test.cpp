@@ -59,7 +59,7 @@ TEST(Metropolis, RejectsAndCountsInvalidProposalsAndLeavesNoTraceOfThem) {
   Rng rng(1);
   const Step step =
       metropolis(plain(x, {}), plain(y, {}),
-                 at::tensor({kNaN, kInfinity, kInfinity, kInfinity}, at::kDouble), rng);
+                 at::tensor({kNaN, kInfinity, -kInfinity, kInfinity}, at::kDouble), rng);
   EXPECT_TRUE(at::equal(step.info.accepted, bools({false, false, false, true})));
   EXPECT_EQ(step.info.num_invalid.item<int64_t>(), 3);
   EXPECT_TRUE(at::equal(step.state.x.slice(0, 0, 3), x.slice(0, 0, 3)));
