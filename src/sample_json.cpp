@@ -63,6 +63,7 @@ Json metrics_json(const ProductMetrics& metrics, int64_t num_samples) {
   const LogLikelihood& ll = metrics.log_likelihood;
   return {{"target", "product"},
           {"num_samples", num_samples},
+          {"num_pairwise", metrics.num_pairwise},
           {"ll_true", number_or_null(ll.ll_true)},
           {"ll_paper", number_or_null(ll.ll_paper)},
           {"num_outside_support", ll.num_outside_support},

@@ -125,10 +125,13 @@ struct ProductMetrics {
   ModeReport modes;          ///< of the ring's modes in the bar, radius half the way between modes
   int64_t num_pairwise = 0;  ///< points used for w2, w2_folded, energy_distance and mmd_squared
 };
+/// Metrics on pairs of points cost the square (MMD) or cube (W2) of their number.
+inline constexpr int64_t kMaxPairwise = 4000;
 /// x and as many exact samples `reference`, (N, 2), N >= 2. About a second at N = 2000. The metrics
 /// on pairs of points take min(N, max_pairwise) rows at even spacing, so that a million points need
 /// seconds. Takes 10 draws of rng.
 ProductMetrics product_metrics(const Tensor& x, const Tensor& reference, Rng& rng,
-                               const ProductBenchmark& benchmark = {}, int64_t max_pairwise = 4000);
+                               const ProductBenchmark& benchmark = {},
+                               int64_t max_pairwise = kMaxPairwise);
 
 }  // namespace motet

@@ -47,7 +47,7 @@ struct ReproduceConfig {
   std::string device = "cpu";
   int64_t train_steps = 15000;
   int64_t batch_size = 2000;
-  /// In [16, 20000]: chains a row, and exact samples they are measured against.
+  /// In [16, 4000]: chains a row, and exact samples they are measured against.
   int64_t num_samples = 2000;
 };
 
