@@ -99,10 +99,7 @@ std::string schedule_citation(const std::string& schedule) {
   return starts_with(schedule, "linear") ? kHo : "";
 }
 
-}  // namespace
-
-std::string citations(const std::string& json, const std::string& name) {
-  const auto run = nlohmann::json::parse(json, nullptr, false);
+std::string citations_of(const nlohmann::json& run, const std::string& name) {
   if (!run.is_object() || run.value("kind", "") != "sample" || !run.contains("sampler")) {
     throw DataError("cite: " + name +
                     ": not the JSON of a sampling run; give a file written by motet sample --json");
@@ -133,6 +130,17 @@ std::string citations(const std::string& json, const std::string& name) {
   }
   out += kSalmon;
   return out;
+}
+
+}  // namespace
+
+std::string citations(const std::string& json, const std::string& name) {
+  const auto run = nlohmann::json::parse(json, nullptr, false);
+  try {
+    return citations_of(run, name);
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError("cite: " + name + ": not as motet sample --json writes it: " + error.what());
+  }
 }
 
 }  // namespace motet

@@ -1,6 +1,7 @@
 // motet eval SAMPLES.npy --target NAME
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/command.hpp"
 #include "cli/summary.hpp"
@@ -13,7 +14,7 @@ namespace {
 struct Options {
   std::string samples;
   std::string target;
-  std::string json;
+  std::optional<std::string> json;  // empty text: to stdout, alone
   uint64_t seed = 0;
   int64_t num_samples = 2000;
 };
@@ -22,8 +23,12 @@ void run_command(const Options& options) {
   const std::string json = evaluate_samples(
       read_npy(options.samples), options.samples,
       {.target = options.target, .seed = options.seed, .num_samples = options.num_samples});
-  if (!options.json.empty()) {
-    write_file_atomic(options.json, json);
+  if (options.json && options.json->empty()) {
+    std::cout << json;
+    return;
+  }
+  if (options.json) {
+    write_file_atomic(*options.json, json);
   }
   const auto parsed = nlohmann::json::parse(json);
   print_line(std::cout, "samples", options.samples);
@@ -47,14 +52,22 @@ void add_eval(CLI::App& app) {
     names += (names.empty() ? "" : ", ") + name;
   }
   command->add_option("--target", options->target, names)->required()->type_name("NAME");
-  command->add_option("--json", options->json, "every number")->type_name("F.json");
+  CLI::Option* json =
+      command->add_option("--json", "every number, into F.json; without a file: on stdout, alone")
+          ->expected(0, 1)
+          ->type_name("[F.json]");
   command->add_option("--seed", options->seed, "of the exact samples compared with")
       ->type_name("S");
   command
       ->add_option("--num-samples", options->num_samples,
                    "measure the first N (2000); W2 costs their cube")
       ->type_name("N");
-  command->callback([options] { run_command(*options); });
+  command->callback([options, json] {
+    if (json->count() > 0) {
+      options->json = json->results().empty() ? "" : json->results().front();
+    }
+    run_command(*options);
+  });
 }
 
 }  // namespace motet::cli

@@ -71,8 +71,7 @@ void show_samples(const std::string& path) {
   }
 }
 
-void show_json(const std::string& path) {
-  const auto json = nlohmann::json::parse(read_file(path, kMaxTextBytes), nullptr, false);
+void show_run(const std::string& path, const nlohmann::json& json) {
   const std::string kind = json.is_object() ? json.value("kind", "") : "";
   if (kind == "sample") {
     print_run(json, std::cout);
@@ -89,6 +88,15 @@ void show_json(const std::string& path) {
     throw DataError("info: " + path + ": JSON, but not of a motet run");
   }
   print_line(std::cout, "commit", json.value("commit", ""));
+}
+
+void show_json(const std::string& path) {
+  const auto json = nlohmann::json::parse(read_file(path, kMaxTextBytes), nullptr, false);
+  try {
+    show_run(path, json);
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError("info: " + path + ": not as motet writes the JSON of a run: " + error.what());
+  }
 }
 
 // A config says by its tables what it is for.

@@ -271,6 +271,19 @@ TEST_F(Cli, LawsNeedNoAmxAndUseNoCompute) {
   EXPECT_TRUE(nlohmann::json::parse(test::read_text(folder_ / "x.json"))["compute_used"].is_null());
 }
 
+TEST_F(Cli, InfoAndCiteRefuseJsonThatOnlyLooksLikeARun) {
+  for (const char* text : {"{\"kind\": \"sample\"}", "{\"kind\": \"eval\"}", "{\"kind\": 3}",
+                           "{\"kind\": \"sample\", \"sampler\": 3}"}) {
+    write_text(folder_ / "odd.json", text);
+    for (const char* command : {"info", "cite"}) {
+      const Output output = run_motet(folder_, {command, "odd.json"});
+      EXPECT_EQ(output.code, 3) << command << " " << text << " " << output.err;
+      EXPECT_EQ(output.err.rfind("motet: " + std::string(command) + ": odd.json: not ", 0), 0U)
+          << output.err;
+    }
+  }
+}
+
 TEST_F(Cli, KeysAreThoseOfTheDocs) {
   const std::string page = test::read_text(std::string(MOTET_SOURCE_DIR "/docs/config.md"));
   const std::string table = run_motet(folder_, {"info", "--keys"}).out;
@@ -307,6 +320,8 @@ TEST_F(Cli, EvalMeasuresSamples) {
   expect_refused({"eval", "x.npy", "--target", "rings"}, 2,
                  "motet: eval: target \"rings\", must be product, ring or bar; did you mean "
                  "\"ring\"?\n");
+  const Output alone = run_motet(folder_, {"eval", "x.npy", "--target", "product", "--json"});
+  EXPECT_EQ(nlohmann::json::parse(alone.out)["metrics"], metrics);
 }
 
 }  // namespace
