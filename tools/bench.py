@@ -36,8 +36,12 @@ def commit() -> str:
 def run(program: Path, threads: int) -> dict:
     """The JSON object that `program` prints; its stderr passes through."""
     environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    output = subprocess.run([program], check=True, stdout=subprocess.PIPE, env=environment).stdout
-    return json.loads(output)
+    process = subprocess.Popen([program], stdout=subprocess.PIPE, env=environment, cwd=ROOT)
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)  # its own peak memory, not that of all children
+    if status != 0:
+        raise SystemExit(f"bench: {program.name} failed: {os.waitstatus_to_exitcode(status)}")
+    return json.loads(output) | {"peak_rss_bytes": 1024 * usage.ru_maxrss}
 
 
 def main() -> int:
