@@ -1,7 +1,7 @@
 // log p(back) - log p(front) along a path r(u), u in [0, 1] ([S23] eq. 8 and 13):
 //   f = [log_density(back) - log_density(front)] + int_0^1 remainder(r(u)) . r'(u) du,
 // the first part exact, the second by a quadrature that is symmetric in u, so that f changes sign
-// with the path and a Metropolis test built on it is reversible whatever the quadrature error.
+// with the path: without quadrature error a Metropolis test built on it is reversible.
 #include "motet/ratio.hpp"
 
 #include <torch/types.h>

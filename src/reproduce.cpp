@@ -19,8 +19,8 @@ void check_within(const char* key, int64_t value, int64_t low, int64_t high) {
   }
 }
 
-// Under kMinSamples points run() measures nothing; over kMaxSamples W2 would be measured on a part of
-// them, which the published table's units do not allow.
+// Under kMinSamples points run() measures nothing; over kMaxSamples W2 would be measured on a part
+// of them, which the published table's units do not allow.
 constexpr int64_t kLastRepeat = 9999;
 constexpr int64_t kMaxCount = 16'000'000;
 constexpr int64_t kMinSamples = 16;

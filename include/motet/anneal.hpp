@@ -10,33 +10,36 @@
 
 namespace motet {
 
-/// Where the MCMC steps go relative to the reverse process (method.md 2).
+/// Where the MCMC steps go relative to the reverse process (docs/method.md, Annealing).
 enum class Placement {
-  none,            ///< reverse process only
-  pure,            ///< MCMC only, no reverse steps: what the reference code and Table 1 do
-  after_reverse,   ///< reverse step into a level, then MCMC there: [S23]'s text. No MCMC at the
-                   ///< first level
+  none,  ///< reverse process only
+  pure,  ///< MCMC only, no reverse steps: what the reference code and Table 1 do
+  /// Reverse step into a level, then MCMC there: [S23]'s text. No MCMC at the first level.
+  after_reverse,
   before_reverse,  ///< MCMC at a level (the first included), then the reverse step out of it
 };
-/// The reverse step from level a to level b ([S23] eq. 2-3), with beta = 1 - alpha_bar_a /
-/// alpha_bar_b.
+/// The reverse step from level a to level b ([S23] eq. 2-3), with
+/// beta = 1 - alpha_bar_a / alpha_bar_b.
 enum class ReverseStep {
   ancestral_beta_tilde,  ///< variance beta (1 - alpha_bar_b) / (1 - alpha_bar_a)
   ancestral_beta,        ///< variance beta
   ddim,                  ///< deterministic (Song et al. 2021, eta = 0)
 };
-/// The map from the last level to the data, x_0 = (x + g s) / sqrt(alpha_bar) (method.md 5.5).
+/// The map from the last level to the data, x_0 = (x + g s) / sqrt(alpha_bar) (docs/method.md,
+/// Annealing).
 enum class LastMap {
-  none,       ///< samples of the last level's law, as the reference code's MCMC rows
-  rescale,    ///< g = 0: keeps the last level's noise
-  tweedie,    ///< g = sigma^2: the reverse process's own last step; too sharp after exact MCMC
-  curvature,  ///< g = (1 - sqrt(1 - sigma^2 k)) / k with each chain's own curvature k of -log p
-              ///< along its score (one more evaluation), sigma^2 k kept in [0, 1]: exact for
-              ///< isotropic Gaussian modes
+  none,     ///< samples of the last level's law, as the reference code's MCMC rows
+  rescale,  ///< g = 0: keeps the last level's noise
+  tweedie,  ///< g = sigma^2: the reverse process's own last step; too sharp after exact MCMC
+  /// g = (1 - sqrt(1 - sigma^2 k)) / k, k each chain's own curvature of -log p along its score (one
+  /// more evaluation; no mean over chains, which would tie a chain's bits to its batch), sigma^2 k
+  /// kept in [0, 1]: exact for isotropic Gaussian modes.
+  curvature,
 };
 std::string to_string(Placement value);
 std::string to_string(ReverseStep value);
 std::string to_string(LastMap value);
+/// Throw ConfigError naming the allowed words.
 Placement placement_from(const std::string& name);
 ReverseStep reverse_step_from(const std::string& name);
 LastMap last_map_from(const std::string& name);
@@ -65,7 +68,7 @@ struct LevelStats {
   double step_size = 0.0;
   int64_t num_steps = 0;
   int64_t num_proposals = 0;  ///< steps times chains
-  int64_t num_accepted = 0;
+  int64_t num_accepted = 0;   ///< of unadjusted kernels: proposals that were finite
   /// Proposals that were not finite (rejected), and chains that the move out of the level broke.
   int64_t num_invalid = 0;
   int64_t evaluations = 0;    ///< per chain
@@ -99,8 +102,10 @@ using Observer = std::function<bool(const AnnealState& state)>;
 /// (x_init is then ignored) to the same bits as an uninterrupted call. Cost per level with MCMC
 /// steps or a move out of it: 1 evaluation on entry (the reverse step out is then free) + the
 /// kernel's. A chain that a reverse step or the last map breaks goes on as NaN or infinity and is
-/// counted in num_invalid. kernel may be null when placement is none. Throws ConfigError for a bad
-/// plan or state, ShapeError for x_init, NumericalError when all chains are invalid at a level.
+/// counted in num_invalid. kernel may be null when placement is none. Throws ConfigError for a null
+/// model, a plan that does not fit the schedule, a model trained for another schedule, or a state
+/// of another plan; ShapeError for x_init; NumericalError when every proposal of a level was
+/// invalid or no chain is finite after a move; Interrupted when the observer returns false.
 SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
                     const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
                     const Observer& observer = {}, const AnnealState* resume = nullptr);

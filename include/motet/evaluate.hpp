@@ -19,10 +19,10 @@ struct EvaluateConfig {
 /// distance, MMD).
 const std::vector<std::string>& evaluation_targets();
 
-/// JSON with the key "metrics" as a run's; W2, energy distance and MMD take at most kMaxPairwise rows
-/// at even spacing ("num_pairwise"). x (N, 2), any float dtype; `name` is for messages.
-/// Throws ConfigError for an unknown target, ShapeError for other shapes or under 16 rows,
-/// DataError for rows that are not finite.
+/// JSON with the key "metrics" as a run's; W2, energy distance and MMD take at most kMaxPairwise
+/// rows at even spacing ("num_pairwise"). x (N, 2), any float dtype; `name` is for messages. Throws
+/// ConfigError for an unknown target, ShapeError for other shapes or under 16 rows, DataError for
+/// rows that are not finite.
 std::string evaluate_samples(const at::Tensor& x, const std::string& name,
                              const EvaluateConfig& config);
 

@@ -38,9 +38,10 @@ struct Step {
 /// chains (B, *event) with their Evals, log_accept is (B) float64; one draw of rng, no evaluation.
 /// A proposal whose log_accept is NaN or whose point or score has a non-finite coordinate is
 /// rejected and counted as invalid; one whose point is finite and log_accept -inf lies outside the
-/// support and is rejected without being counted. On rejection the momentum of `now` is flipped, v -> -v (Horowitz
-/// 1991), unless flip_momentum is false; `now.momentum` must then be the refreshed momentum that
-/// the trajectory started from. Where `proposed` has no momentum, the result has none.
+/// support and is rejected without being counted. On rejection the momentum of `now` is flipped, v
+/// -> -v (Horowitz 1991), unless flip_momentum is false; `now.momentum` must then be the refreshed
+/// momentum that the trajectory started from. Where `proposed` has no momentum, the result has
+/// none.
 Step metropolis(const ChainState& now, const ChainState& proposed, const Tensor& log_accept,
                 Rng& rng, bool flip_momentum = true);
 

@@ -129,7 +129,9 @@ struct ProductMetrics {
 inline constexpr int64_t kMaxPairwise = 4000;
 /// x and as many exact samples `reference`, (N, 2), N >= 2. About a second at N = 2000. The metrics
 /// on pairs of points take min(N, max_pairwise) rows at even spacing, so that a million points need
-/// seconds. Takes 10 draws of rng.
+/// seconds. Takes 10 draws of rng. Throws ShapeError unless x and reference are equally many
+/// points, ConfigError for a bad benchmark, NumericalError for rows that are not finite and when
+/// the median distance of mmd_squared is 0.
 ProductMetrics product_metrics(const Tensor& x, const Tensor& reference, Rng& rng,
                                const ProductBenchmark& benchmark = {},
                                int64_t max_pairwise = kMaxPairwise);

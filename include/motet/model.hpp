@@ -33,10 +33,10 @@ class Model {
  public:
   virtual ~Model() = default;
   /// Score and what is known of the log density at x (B, *event) and `level`. Does not write into
-  /// x, keeps no graph. The models of motet throw ShapeError, naming themselves, for an x of another
-  /// shape or of a dtype other than float32 and float64; networks throw ConfigError for a level that
-  /// they were not trained on; a product throws as its factors. An entry that is not finite is no
-  /// error: kernels reject that chain's proposal.
+  /// x, keeps no graph. The models of motet throw ShapeError, naming themselves, for an x of
+  /// another shape or of a dtype other than float32 and float64; networks throw ConfigError for a
+  /// level that they were not trained on; a product throws as its factors. An entry that is not
+  /// finite is no error: kernels reject that chain's proposal.
   virtual Eval evaluate(const Tensor& x, const NoiseLevel& level) const = 0;
   /// True when log_density explains the whole score: never a remainder.
   virtual bool is_exact() const = 0;

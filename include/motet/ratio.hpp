@@ -15,6 +15,7 @@ namespace motet {
 /// evaluations counted here and nowhere else.
 class Target {
  public:
+  /// Throws ConfigError for a null model.
   Target(ModelPtr model, NoiseLevel level);
   /// One evaluation for every row of x. Throws ShapeError if x is not (B, *event), or if the model
   /// returns tensors of other shapes or breaks its promise to be exact.
