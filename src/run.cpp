@@ -267,20 +267,33 @@ class SampleRun {
     outcome_.schedule = schedule_.describe();
     RunReport report;
     report.samples = kept_;
-    const bool wanted = config_.metrics_target == "product";
-    if (wanted && num_kept() < kMinMeasured) {
-      outcome_.metrics_note = "not measured: that takes " + std::to_string(kMinMeasured) +
-                              " chains, but there are " + std::to_string(num_kept()) +
-                              " to measure; raise num_samples or metrics.num_samples";
-    } else if (wanted) {
-      Rng reference_rng = Rng(config_.seed).split("reference");
-      Rng metrics_rng = Rng(config_.seed).split("metrics");
-      report.reference = sample_product_benchmark(num_kept(), reference_rng);
-      outcome_.num_measured = num_kept();
-      outcome_.metrics = product_metrics(kept_.to(at::kDouble), report.reference, metrics_rng);
+    if (config_.metrics_target == "product") {
+      measure_product(report);
     }
     report.json = detail::dump(detail::sample_json(config_, sampler_, outcome_));
     return report;
+  }
+
+  // Chains that a reverse step broke are left out and counted: they are data, not a failed run.
+  void measure_product(RunReport& report) {
+    const Tensor is_finite = at::isfinite(kept_).flatten(1).all(1);
+    const Tensor points = kept_.index_select(0, is_finite.nonzero().squeeze(1)).to(at::kDouble);
+    outcome_.num_measured = points.size(0);
+    outcome_.num_not_finite = kept_.size(0) - points.size(0);
+    if (points.size(0) < kMinMeasured) {
+      outcome_.metrics_note = "not measured: that takes " + std::to_string(kMinMeasured) +
+                              " chains, but there are " + std::to_string(points.size(0)) +
+                              " to measure; raise num_samples or metrics.num_samples";
+      if (outcome_.num_not_finite > 0) {
+        outcome_.metrics_note +=
+            " (" + std::to_string(outcome_.num_not_finite) + " more are not finite)";
+      }
+      return;
+    }
+    Rng reference_rng = Rng(config_.seed).split("reference");
+    Rng metrics_rng = Rng(config_.seed).split("metrics");
+    report.reference = sample_product_benchmark(points.size(0), reference_rng);
+    outcome_.metrics = product_metrics(points, report.reference, metrics_rng);
   }
 
   void write(const RunReport& report) const {

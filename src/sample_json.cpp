@@ -96,6 +96,9 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   json["sampler"] = sampler_json(sampler);
   json["metrics"] =
       outcome.metrics ? metrics_json(*outcome.metrics, outcome.num_measured) : Json(nullptr);
+  if (outcome.metrics) {
+    json["metrics"]["num_not_finite"] = outcome.num_not_finite;
+  }
   if (!outcome.metrics_note.empty()) {
     json["metrics_note"] = outcome.metrics_note;
   }

@@ -13,9 +13,10 @@ struct SampleOutcome {
   std::vector<LevelStats> levels;
   double total_seconds = 0.0;
   double network_seconds = 0.0;
-  std::string target;    ///< Model::describe()
-  std::string schedule;  ///< NoiseSchedule::describe()
-  int64_t num_measured = 0;
+  std::string target;          ///< Model::describe()
+  std::string schedule;        ///< NoiseSchedule::describe()
+  int64_t num_measured = 0;    ///< finite chains among those to be measured
+  int64_t num_not_finite = 0;  ///< the others: broken by a reverse step, not measured
   std::optional<ProductMetrics> metrics;
   std::string metrics_note;  ///< why metrics that were asked for are not there; else ""
 };
