@@ -139,7 +139,7 @@ TEST_F(Reproduce, BadSettingsAreRefusedBeforeAnyWork) {
   EXPECT_EQ(with([](ReproduceConfig& c) { c.first_repeat = 9999, c.num_repeats = 2; }),
             "reproduce: repeats 9999 .. 10000, must end at 9999 or before");
   EXPECT_EQ(with([](ReproduceConfig& c) { c.num_samples = 15; }),
-            "reproduce: num_samples = 15, must be in [16, 20000]");
+            "reproduce: num_samples = 15, must be in [16, 4000]");
   EXPECT_EQ(with([](ReproduceConfig& c) { c.preset = "papers"; }),
             "preset: unknown name \"papers\"; did you mean \"paper\"? Known: paper, corrected");
   EXPECT_TRUE(fs::is_empty(folder_));
