@@ -55,7 +55,7 @@ TEST_F(Cli, HelpNamesEveryCommand) {
   const Output output = run_motet(folder_, {"--help"});
   EXPECT_EQ(output.code, 0);
   EXPECT_EQ(output.err, "");
-  for (const char* command : {"sample", "train", "demo", "eval", "info", "cite"}) {
+  for (const char* command : {"sample", "train", "demo", "reproduce", "eval", "info", "cite"}) {
     EXPECT_NE(output.out.find(std::string("\n  ") + command + " "), std::string::npos) << command;
   }
 }
