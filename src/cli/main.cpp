@@ -5,6 +5,7 @@
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 
 #include "cli/command.hpp"
 #include "motet/error.hpp"
@@ -16,8 +17,18 @@ constexpr int kBug = 70;
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
+// torch tells of missing memory by the text alone.
+bool is_out_of_memory(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+         std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;
+}
+
 int report(const std::exception& error) {
   motet::cli::end_progress();
+  if (is_out_of_memory(error)) {
+    std::cerr << "motet: out of memory; lower tile_size, or train.batch_size\n";
+    return kBug;
+  }
   const int code = motet::exit_code(error);
   if (code != kBug) {
     std::cerr << "motet: " << error.what() << "\n";
@@ -68,9 +79,6 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kUsageError;
-  } catch (const std::bad_alloc&) {
-    std::cerr << "motet: out of memory; lower tile_size\n";
-    return kBug;
   } catch (const std::exception& error) {
     return report(error);
   }
