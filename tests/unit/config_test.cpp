@@ -173,6 +173,13 @@ TEST(Config, CheckpointKeysDoNotDecideTheResult) {
   EXPECT_NE(one.identity, parse_config(kGood, "a.toml", {"seed=3"}).identity);
 }
 
+TEST(Config, RefusesTextsOfMoreThanAMebibyte) {
+  const std::string big = kGood + "#" + std::string(1 << 20, 'x');
+  EXPECT_THROW_MSG(
+      parse_config(big, "big.toml"), ConfigError,
+      "config: big.toml: " + std::to_string(big.size()) + " bytes, must be at most 1048576");
+}
+
 TEST(Config, PathsAreRelativeToTheFile) {
   const std::string toml = "[model.a]\nweights = \"../a.safetensors\"\n";
   EXPECT_EQ(parse_config(toml, "a.toml", {}, "/x/y").terms[0].weights, "/x/y/../a.safetensors");

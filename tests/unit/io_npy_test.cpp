@@ -120,6 +120,12 @@ TEST_F(NpyTest, RefusesBrokenHeaders) {
        "header must have the keys descr, fortran_order and shape"},
       {"{'descr': '<f4', 'descr': '<f4'}", "header has a duplicate key \"descr\""},
       {"{'descr': '<f4', 'more': 1}", "header has an unknown key \"more\""},
+      {"{'descr': '<f4', '\xc3\x28': 1}", "header has an unknown key \"\\xc3(\""},  // no UTF-8
+      {dict("'<f4\xff'", "False", "(2,)"),
+       "dtype \"<f4\\xff\", must be \"<f4\" or \"<f8\"; save it with numpy.save(f, "
+       "a.astype('<f4'))"},
+      {"{'descr': \xff", damaged + "10 must be a quoted string; it is damaged"},
+      {"\xff\xfe{", damaged + "0 must be \"{\"; it is damaged"},
   };
   for (const Broken& broken : cases) {
     EXPECT_THROW_MSG(parse_npy(npy(broken.bytes, floats(2)), "f"), DataError,
