@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include "motet/compose.hpp"
 #include "support/kernels.hpp"
 #include "support/models.hpp"
 
@@ -18,15 +19,28 @@ constexpr double kFineLangevin = 0.05;
 constexpr double kFineHamiltonian = 0.2;
 constexpr int64_t kNumSteps = 8;
 
+LawReport check_on(const AnalyticPtr& law, const Kernel& kernel, const ModelPtr& model,
+                   double step_size, int64_t num_steps = kNumSteps) {
+  return check_invariance(
+      kernel, model, *law,
+      {.level = level_at(0.98), .step_size = step_size, .num_steps = num_steps});
+}
+
 LawReport check(const Kernel& kernel, const ModelPtr& model, double step_size,
                 int64_t num_steps = kNumSteps) {
-  return check_invariance(
-      kernel, model, *skewed_mixture(),
-      {.level = level_at(0.98), .step_size = step_size, .num_steps = num_steps});
+  return check_on(skewed_mixture(), kernel, model, step_size, num_steps);
 }
 
 ModelPtr exact_target() { return skewed_mixture(); }
 ModelPtr score_target() { return score_only(skewed_mixture()); }
+// Half of the log density is known, the other half only by its score.
+ModelPtr mixed_target() { return product({{skewed_mixture(), 0.5}, {score_target(), 0.5}}); }
+
+// A score linear in x: every trapezoidal rule is exact, at any step. Narrow against the fine steps,
+// so that unadjusted kernels are far off there too.
+AnalyticPtr narrow_gaussian(double sd_x, double sd_y) {
+  return gaussian({0.3, -0.2}, {sd_x, sd_y});
+}
 
 void expect_invariant(const LawReport& report, double acceptance_low, double acceptance_high) {
   EXPECT_LT(report.max_abs_z, 5.0) << report.table();
@@ -54,8 +68,27 @@ TEST(MalaLaw, LeavesSkewedMixtureInvariantFromScoresAlone) {
   }
 }
 
-TEST(MalaLaw, ThreePointLineNeedsASmallerStep) {
+// This step alone does not show that there is a test: without one, z is 4 to 7 here.
+TEST(MalaLaw, ThreePointLineStaysWithinTheNoiseAtASmallStep) {
   expect_invariant(check(Mala(line_ratio(3)), score_target(), kFineLangevin), 0.9, 0.97);
+}
+
+TEST(MalaLaw, ShortLinesLeaveAGaussianInvariantAtThatStep) {
+  const AnalyticPtr law = narrow_gaussian(0.2, 0.35);
+  for (const int64_t num_points : {2, 3}) {
+    SCOPED_TRACE(num_points);
+    expect_invariant(check_on(law, Mala(line_ratio(num_points)), score_only(law), kFineLangevin),
+                     0.75, 0.9);
+  }
+}
+
+TEST(MalaLaw, CheckRejectsTheUnadjustedKernelOnThatGaussian) {
+  const AnalyticPtr law = narrow_gaussian(0.2, 0.35);
+  expect_caught(check_on(law, Ula(), score_only(law), kFineLangevin));
+}
+
+TEST(MalaLaw, LeavesInvariantWhatIsKnownInPartByItsScore) {
+  expect_coarse_invariant(check(Mala(line_ratio(5)), mixed_target(), kCoarseLangevin));
 }
 
 TEST(MalaLaw, CheckRejectsTheUnadjustedKernel) {
@@ -73,18 +106,32 @@ TEST(HmcLaw, LeavesSkewedMixtureInvariant) {
 }
 
 TEST(HmcLaw, LeavesSkewedMixtureInvariantFromScoresAlone) {
-  for (const LogRatioPtr& ratio :
-       {line_ratio(5), line_ratio(10), line_ratio(6, LineRule::gauss_lobatto)}) {
+  for (const LogRatioPtr& ratio : {line_ratio(5), line_ratio(10), line_ratio(7, LineRule::simpson),
+                                   line_ratio(6, LineRule::gauss_lobatto)}) {
     SCOPED_TRACE(ratio->describe());
     expect_coarse_invariant(check(Hmc(kHmc, ratio), score_target(), kCoarseHamiltonian));
   }
 }
 
-TEST(HmcLaw, CurveAndThreePointLineNeedASmallerStep) {
+// This step alone does not show that there is a test: without one, z is 2.5 to 3 here.
+TEST(HmcLaw, CurveAndThreePointLineStayWithinTheNoiseAtASmallStep) {
   for (const LogRatioPtr& ratio : {curve_ratio(), line_ratio(3)}) {
     SCOPED_TRACE(ratio->describe());
     expect_invariant(check(Hmc(kHmc, ratio), score_target(), kFineHamiltonian), 0.95, 0.999);
   }
+}
+
+TEST(HmcLaw, CurveAndShortLinesLeaveAGaussianInvariantAtThatStep) {
+  const AnalyticPtr law = narrow_gaussian(0.05, 0.2);
+  for (const LogRatioPtr& ratio : {curve_ratio(), line_ratio(2), line_ratio(3)}) {
+    SCOPED_TRACE(ratio->describe());
+    expect_invariant(check_on(law, Hmc(kHmc, ratio), score_only(law), kFineHamiltonian), 0.75, 0.9);
+  }
+}
+
+TEST(HmcLaw, CheckRejectsTheUnadjustedKernelOnThatGaussian) {
+  const AnalyticPtr law = narrow_gaussian(0.05, 0.2);
+  expect_caught(check_on(law, Uhmc(kHmc), score_only(law), kFineHamiltonian));
 }
 
 // method.md 5.1: at a coarse step the curve's trapezoid leaves more bias than the check can miss.
@@ -95,6 +142,31 @@ TEST(HmcLaw, CheckRejectsTheCurveRuleAtACoarseStep) {
 TEST(HmcLaw, LeavesSkewedMixtureInvariantWithADiagonalMass) {
   const HmcConfig heavy{.num_leapfrog = 2, .damping = 0.7, .mass = {1.5, 0.6}};
   expect_coarse_invariant(check(Hmc(heavy, exact_ratio()), exact_target(), 0.45));
+}
+
+TEST(HmcLaw, LeavesSkewedMixtureInvariantWithMomentaDrawnAfresh) {
+  const HmcConfig fresh{.num_leapfrog = 3, .damping = 0.0};
+  expect_coarse_invariant(check(Hmc(fresh, exact_ratio()), exact_target(), kCoarseHamiltonian));
+  expect_coarse_invariant(check(Hmc(fresh, line_ratio(10)), score_target(), kCoarseHamiltonian));
+}
+
+TEST(HmcLaw, LeavesInvariantWhatIsKnownInPartByItsScore) {
+  expect_coarse_invariant(check(Hmc(kHmc, line_ratio(5)), mixed_target(), kCoarseHamiltonian));
+}
+
+// A fault that only mixed targets can show.
+class DensityPartOnly : public LogRatio {
+ public:
+  Tensor estimate(const Target& /*target*/, const Path& path) const override {
+    return path.evals.back().log_density - path.evals.front().log_density;
+  }
+  int64_t num_evaluations() const override { return 0; }
+  std::string describe() const override { return "difference of what is known"; }
+};
+
+TEST(HmcLaw, CheckRejectsALostRemainder) {
+  expect_caught(
+      check(Hmc(kHmc, std::make_shared<DensityPartOnly>()), mixed_target(), kCoarseHamiltonian));
 }
 
 TEST(HmcLaw, CheckRejectsTheUnadjustedKernel) {
@@ -113,6 +185,29 @@ TEST(HmcLaw, FlipsTheMomentumOnRejectionAndCheckRejectsKeepingIt) {
   expect_coarse_invariant(check(flipping, exact_target(), 0.5, 15));
   const Hmc keeping(persistent, exact_ratio(), OnRejection::keep_as_published);
   expect_caught(check(keeping, exact_target(), 0.5, 15));
+}
+
+// Two unequal modes on a line.
+AnalyticPtr line_mixture() {
+  return gaussian_mixture(at::tensor({0.6, 0.4}, at::kDouble),
+                          at::tensor({-0.5, 0.6}, at::kDouble).view({2, 1}),
+                          at::tensor({0.4, 0.25}, at::kDouble).view({2, 1}), "line mixture");
+}
+
+TEST(OneDimensionLaw, MalaAndHmcLeaveAMixtureInvariant) {
+  const AnalyticPtr law = line_mixture();
+  const ModelPtr scores = score_only(law);
+  expect_coarse_invariant(check_on(law, Mala(exact_ratio()), law, 0.2));
+  expect_coarse_invariant(check_on(law, Mala(line_ratio(5)), scores, 0.2));
+  expect_coarse_invariant(check_on(law, Hmc(kHmc, exact_ratio()), law, kCoarseHamiltonian));
+  expect_coarse_invariant(
+      check_on(law, Hmc(kHmc, line_ratio(7, LineRule::simpson)), scores, kCoarseHamiltonian));
+}
+
+TEST(OneDimensionLaw, CheckRejectsTheUnadjustedKernels) {
+  const AnalyticPtr law = line_mixture();
+  expect_caught(check_on(law, Ula(), law, 0.2));
+  expect_caught(check_on(law, Uhmc(kHmc), law, kCoarseHamiltonian));
 }
 
 }  // namespace
