@@ -61,7 +61,8 @@ std::vector<Recipe> recipes(int64_t d) {
 }
 
 Tensor sample(const Recipe& recipe, int64_t d, at::ScalarType dtype, int64_t first, int64_t count,
-              const std::vector<int64_t>& levels = {19, 12, 6, 3, 0}, int64_t num_steps = 3) {
+              const std::vector<int64_t>& levels = {19, 12, 6, 3, 0}, int64_t num_steps = 3,
+              uint64_t seed = 11) {
   const NoiseSchedule schedule = NoiseSchedule::cosine(20);
   AnnealConfig config;
   config.placement = recipe.placement;
@@ -71,7 +72,7 @@ Tensor sample(const Recipe& recipe, int64_t d, at::ScalarType dtype, int64_t fir
     config.levels.push_back(
         {.level = schedule.level(index), .num_steps = num_steps, .step_size = 0.02});
   }
-  const Rng rng(11, first);
+  const Rng rng(seed, first);
   Rng start = rng.split("init");
   const Tensor x = start.normal_like(at::empty({count, d}, dtype));
   return anneal(recipe.model, schedule, recipe.kernel, config, x, rng).x;
@@ -114,11 +115,19 @@ TEST(ReproducibilityLaw, SameBitsForAnyThreadCount) {
   }
 }
 
-TEST(ReproducibilityLaw, SeedsDiffer) {
-  const Recipe recipe = recipes(2)[3];
-  const Tensor first = sample(recipe, 2, at::kDouble, 0, 5);
-  EXPECT_TRUE(at::equal(first, sample(recipe, 2, at::kDouble, 0, 5)));
-  EXPECT_FALSE(at::equal(first, sample(recipe, 2, at::kDouble, 1000, 5)));
+TEST(ReproducibilityLaw, SeedsAndChainsDiffer) {
+  for (const Recipe& recipe : recipes(2)) {
+    SCOPED_TRACE(recipe.name);
+    const auto draw = [&recipe](uint64_t seed, int64_t first) {
+      return sample(recipe, 2, at::kDouble, first, 5, {6, 0}, /*num_steps=*/3, seed);
+    };
+    const Tensor x = draw(11, 0);
+    EXPECT_TRUE(at::equal(x, draw(11, 0)));
+    // No coordinate of any chain is shared.
+    EXPECT_FALSE(x.eq(draw(12, 0)).any().item<bool>());
+    EXPECT_FALSE(x.eq(draw(11 + (uint64_t{1} << 32), 0)).any().item<bool>());
+    EXPECT_FALSE(x.eq(draw(11, 1000)).any().item<bool>());
+  }
 }
 
 }  // namespace
