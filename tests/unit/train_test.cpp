@@ -185,9 +185,11 @@ TrainState clone(const TrainState& state) {
   return copy;
 }
 
-TEST(Train, ResumesToTheSameBits) {
+class ResumeTest : public testing::TestWithParam<Parameterisation> {};
+
+TEST_P(ResumeTest, EndsWithTheSameBits) {
   for (const bool mixed : {false, detail::has_bfloat16_products()}) {
-    TrainConfig config = small_training();
+    TrainConfig config = small_training(GetParam());
     config.mixed_precision = mixed;
     const DataSetPtr data = builtin_data("ring");
     const TrainState whole = train(config, *data);
@@ -202,6 +204,11 @@ TEST(Train, ResumesToTheSameBits) {
     expect_same_bits(stopped, before);  // resuming leaves the given state as it was
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(All, ResumeTest,
+                         testing::Values(Parameterisation::score, Parameterisation::energy_norm,
+                                         Parameterisation::energy_residual),
+                         name_of);
 
 TEST(Train, FirstStepIsTheClosedFormOfAdamAndOfTheAverage) {
   TrainConfig config = small_training();
