@@ -1,6 +1,7 @@
-// Shapes in messages, and the check that every model makes of its points.
+// Shapes, dtypes and names in messages, and the check that every model makes of its points.
 #include "error_shape.hpp"
 
+#include <cstdio>
 #include <sstream>
 
 #include "motet/error.hpp"
@@ -15,6 +16,49 @@ std::string shape_text(c10::IntArrayRef shape) {
   }
   text << ')';
   return text.str();
+}
+
+std::string quoted_text(std::string_view text) {
+  constexpr size_t kMaxShown = 80;
+  std::string result = "\"";
+  for (const char c : text.substr(0, kMaxShown)) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x20 && byte < 0x7f && c != '"' && c != '\\') {
+      result += c;
+      continue;
+    }
+    char escaped[5];
+    std::snprintf(escaped, sizeof(escaped), "\\x%02x", static_cast<unsigned>(byte));
+    result += escaped;
+  }
+  return result + (text.size() > kMaxShown ? "...\"" : "\"");
+}
+
+std::string dtype_text(c10::ScalarType dtype) {
+  switch (dtype) {
+    case c10::ScalarType::Double:
+      return "float64";
+    case c10::ScalarType::Float:
+      return "float32";
+    case c10::ScalarType::Half:
+      return "float16";
+    case c10::ScalarType::BFloat16:
+      return "bfloat16";
+    case c10::ScalarType::Long:
+      return "int64";
+    case c10::ScalarType::Int:
+      return "int32";
+    case c10::ScalarType::Short:
+      return "int16";
+    case c10::ScalarType::Char:
+      return "int8";
+    case c10::ScalarType::Byte:
+      return "uint8";
+    case c10::ScalarType::Bool:
+      return "bool";
+    default:
+      return c10::toString(dtype);
+  }
 }
 
 void check_points(const at::Tensor& x, const std::vector<int64_t>& event_shape,

@@ -1,15 +1,20 @@
-// Shapes in messages, and the check that every model makes of its points.
+// Shapes, dtypes and names in messages, and the check that every model makes of its points.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace motet::detail {
 
 /// "(128, 2)", "(3)", "()".
 std::string shape_text(c10::IntArrayRef shape);
+/// `text` in double quotes for a message: at most 80 bytes, everything but printable ASCII as \xNN.
+std::string quoted_text(std::string_view text);
+/// "float32", "int64", ...: numpy's and torch's word for a dtype.
+std::string dtype_text(c10::ScalarType dtype);
 
 /// Throws ShapeError, naming the model, unless x is (B, *event) of float32 or float64.
 void check_points(const at::Tensor& x, const std::vector<int64_t>& event_shape,

@@ -1,7 +1,6 @@
-// Private to the readers and writers of files: descriptors, maps, atomic files, text for messages.
+// Private to the readers and writers of files: descriptors, maps, atomic files.
 #pragma once
 
-#include <c10/core/ScalarType.h>
 #include <c10/util/ArrayRef.h>
 
 #include <cstdint>
@@ -16,10 +15,6 @@ namespace motet::detail {
 /// Shapes with more dimensions than this are refused on reading and writing.
 inline constexpr int64_t kMaxDims = 8;
 
-/// `text` in double quotes for a message: at most 80 bytes, everything but printable ASCII as \xNN.
-std::string quoted_text(std::string_view text);
-/// "float32", "int64", ...: numpy's and torch's word for a dtype.
-std::string dtype_text(c10::ScalarType dtype);
 /// Offset of the first byte that is not UTF-8; empty when all are.
 std::optional<size_t> find_invalid_utf8(std::string_view text);
 /// Bytes of a contiguous tensor, or empty when the count overflows int64. Dimensions of size 0

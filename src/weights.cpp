@@ -19,6 +19,7 @@
 #include "io_detail.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
+#include "nets/residual_mlp.hpp"
 
 namespace motet {
 namespace {
@@ -179,58 +180,16 @@ Parameterisation parse_parameterisation(const std::string& word, const std::stri
   }
 }
 
-std::string cause_of_shape(c10::IntArrayRef found, const std::vector<int64_t>& expected) {
-  if (found.size() == 2 && found[0] == expected.back() && found[1] == expected.front()) {
-    return "it is transposed: weights are (out, in) as in torch";
-  }
-  return "the tensors and motet.config are of two different networks";
-}
-
-void check_tensor(const std::string& name, const Tensor& tensor,
-                  const std::vector<int64_t>& expected, const std::string& prefix) {
-  const std::string where = prefix + "tensor " + detail::quoted_text(name) + ": ";
-  if (!tensor.defined()) {
-    throw DataError(where + "is undefined");
-  }
-  if (tensor.sizes() != c10::IntArrayRef(expected)) {
-    throw DataError(where + "shape " + detail::shape_text(tensor.sizes()) + ", expected " +
-                    detail::shape_text(expected) + "; " + cause_of_shape(tensor.sizes(), expected));
-  }
-  if (tensor.scalar_type() != at::kFloat) {
-    throw DataError(where + "dtype " + detail::dtype_text(tensor.scalar_type()) +
-                    ", expected float32; convert it before saving");
-  }
-  const int64_t num_bad = tensor.numel() - at::isfinite(tensor).sum().item<int64_t>();
-  if (num_bad > 0) {
-    throw DataError(where + std::to_string(num_bad) + " of " + std::to_string(tensor.numel()) +
-                    " values are not finite; the training that made it diverged");
-  }
-}
-
-// Exactly the tensors of the architecture.
+// Exactly the tensors of the architecture, without a NaN or infinity.
 void check_tensors(const Weights& weights, const std::string& prefix) {
-  const auto expected = expected_tensors(weights.config);
-  std::vector<std::string> extra;
+  detail::check_tensors(weights.config, weights.tensors, prefix);
   for (const auto& [name, tensor] : weights.tensors) {
-    if (!expected.contains(name)) {
-      extra.push_back(name);
+    const int64_t num_bad = tensor.numel() - at::isfinite(tensor).sum().item<int64_t>();
+    if (num_bad > 0) {
+      throw DataError(prefix + "tensor " + detail::quoted_text(name) + ": " +
+                      std::to_string(num_bad) + " of " + std::to_string(tensor.numel()) +
+                      " values are not finite; the training that made it diverged");
     }
-  }
-  for (const auto& [name, shape] : expected) {
-    const auto found = weights.tensors.find(name);
-    if (found == weights.tensors.end()) {
-      const std::string other = nearest(name, extra);
-      throw DataError(prefix + "tensor " + detail::quoted_text(name) + " of shape " +
-                      detail::shape_text(shape) + " is missing; " +
-                      (other.empty() ? "the file is of another architecture or another size"
-                                     : "the file has " + detail::quoted_text(other) + " instead"));
-    }
-    check_tensor(name, found->second, shape, prefix);
-  }
-  if (!extra.empty()) {
-    throw DataError(prefix + "tensor " + detail::quoted_text(extra.front()) +
-                    " is not part of the network that motet.config describes; the file is of "
-                    "another architecture or another size");
   }
 }
 

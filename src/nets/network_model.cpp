@@ -222,7 +222,7 @@ Compute compute_used(Compute compute, const std::string& device) {
 ModelPtr network_model(Weights weights, std::string name, Compute compute,
                        const std::string& device) {
   const at::Device at_device = device_from(device);
-  detail::check_tensors(weights.config, weights.tensors, "network: \"" + name + "\"");
+  detail::check_tensors(weights.config, weights.tensors, "network: \"" + name + "\": ");
   return std::make_shared<NetworkModel>(std::move(weights), std::move(name), compute, at_device);
 }
 

@@ -6,9 +6,10 @@
 #include <torch/types.h>
 
 #include <array>
-#include <sstream>
 #include <utility>
+#include <vector>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
@@ -21,26 +22,29 @@ void add_linear(ShapeMap& shapes, const std::string& name, int64_t num_in, int64
   shapes[name + ".bias"] = {num_out};
 }
 
-std::string shape_text(at::IntArrayRef shape) {
-  std::ostringstream text;
-  text << "(";
-  for (size_t i = 0; i < shape.size(); ++i) {
-    text << (i == 0 ? "" : ", ") << shape[i];
+using detail::quoted_text;
+using detail::shape_text;
+
+std::string cause_of_shape(at::IntArrayRef found, at::IntArrayRef expected) {
+  if (found.size() == 2 && found[0] == expected.back() && found[1] == expected.front()) {
+    return "it is transposed: weights are (out, in) as in torch";
   }
-  text << ")";
-  return text.str();
+  return "the tensors and the config are of two different networks";
 }
 
-void check_tensor(const std::string& where, const std::string& name, const at::Tensor& tensor,
-                  at::IntArrayRef expected, bool any_float) {
-  if (!tensor.defined() || tensor.sizes() != expected) {
-    throw DataError(where + ": tensor \"" + name + "\" has shape " +
-                    (tensor.defined() ? shape_text(tensor.sizes()) : "(none)") + ", expected " +
-                    shape_text(expected) + " for this architecture");
+void check_tensor(const std::string& name, const at::Tensor& tensor, at::IntArrayRef expected,
+                  const std::string& prefix) {
+  const std::string where = prefix + "tensor " + quoted_text(name) + ": ";
+  if (!tensor.defined()) {
+    throw DataError(where + "is undefined");
   }
-  if (tensor.scalar_type() != at::kFloat && !(any_float && tensor.is_floating_point())) {
-    throw DataError(where + ": tensor \"" + name + "\" has dtype " +
-                    std::string(c10::toString(tensor.scalar_type())) + ", expected Float");
+  if (tensor.sizes() != expected) {
+    throw DataError(where + "shape " + shape_text(tensor.sizes()) + ", expected " +
+                    shape_text(expected) + "; " + cause_of_shape(tensor.sizes(), expected));
+  }
+  if (tensor.scalar_type() != at::kFloat) {
+    throw DataError(where + "dtype " + detail::dtype_text(tensor.scalar_type()) +
+                    ", expected float32; convert it");
   }
 }
 
@@ -84,23 +88,30 @@ void check_network_config(const NetworkConfig& config) {
   }
 }
 
-void check_tensors(const NetworkConfig& config, const TensorMap& tensors, const std::string& where,
-                   bool any_float) {
+void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
+                   const std::string& prefix) {
   const ShapeMap expected = expected_tensors(config);
+  std::vector<std::string> extra;
+  for (const auto& [name, tensor] : tensors) {
+    if (!expected.contains(name)) {
+      extra.push_back(name);
+    }
+  }
   for (const auto& [name, shape] : expected) {
     const auto found = tensors.find(name);
     if (found == tensors.end()) {
-      throw DataError(where + ": tensor \"" + name + "\" is missing, expected shape " +
-                      shape_text(shape));
+      const std::string other = nearest(name, extra);
+      throw DataError(prefix + "tensor " + quoted_text(name) + " of shape " + shape_text(shape) +
+                      " is missing; " +
+                      (other.empty() ? "the tensors are of another architecture or another size"
+                                     : "there is " + quoted_text(other) + " instead"));
     }
-    check_tensor(where, name, found->second, shape, any_float);
+    check_tensor(name, found->second, shape, prefix);
   }
-  for (const auto& [name, tensor] : tensors) {
-    if (!expected.contains(name)) {
-      throw DataError(where + ": tensor \"" + name + "\" of shape " +
-                      (tensor.defined() ? shape_text(tensor.sizes()) : "(none)") +
-                      " is not part of this architecture");
-    }
+  if (!extra.empty()) {
+    throw DataError(prefix + "tensor " + quoted_text(extra.front()) +
+                    " is not part of the network that the config describes; the tensors are of "
+                    "another architecture or another size");
   }
 }
 

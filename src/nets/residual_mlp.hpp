@@ -19,11 +19,10 @@ inline constexpr double kLayerNormEpsilon = 1e-5;
 /// Throws ConfigError when a size of `config` is below 1.
 void check_network_config(const NetworkConfig& config);
 
-/// Throws DataError when `tensors` are not exactly those of expected_tensors(config): names key,
-/// shape or dtype found and expected. `where` opens the message. `any_float` also lets float64
-/// through (tests, double-precision references).
-void check_tensors(const NetworkConfig& config, const TensorMap& tensors, const std::string& where,
-                   bool any_float = false);
+/// Throws DataError unless `tensors` are exactly those of expected_tensors(config), in float32:
+/// `prefix`, the tensor, what was found, what was expected.
+void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
+                   const std::string& prefix);
 
 /// f(x, t), (B, d), from plain torch operations: the definition every faster path must agree with.
 /// Differentiable, twice, in x and in `tensors`. x (B, d) has the dtype and device of `tensors`;

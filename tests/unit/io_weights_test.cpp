@@ -167,20 +167,20 @@ TEST_F(WeightsTest, RefusesTensorsOfAnotherNetwork) {
   using Tensors = std::map<std::string, Tensor>;
   const std::string weight = "tensor \"input.weight\": ";
   expect_refused(with_tensors([](Tensors& t) { t.erase("input.weight"); }),
-                 "tensor \"input.weight\" of shape (4, 2) is missing; the file is of another "
+                 "tensor \"input.weight\" of shape (4, 2) is missing; the tensors are of another "
                  "architecture or another size");
   expect_refused(with_tensors([](Tensors& t) {
                    t["inputs.weight"] = t["input.weight"];
                    t.erase("input.weight");
                  }),
-                 "tensor \"input.weight\" of shape (4, 2) is missing; the file has "
+                 "tensor \"input.weight\" of shape (4, 2) is missing; there is "
                  "\"inputs.weight\" instead");
   expect_refused(with_tensors([](Tensors& t) { t["more"] = at::zeros({1}); }),
-                 "tensor \"more\" is not part of the network that motet.config describes; the file "
-                 "is of another architecture or another size");
+                 "tensor \"more\" is not part of the network that the config describes; the "
+                 "tensors are of another architecture or another size");
   expect_refused(with_tensors([](Tensors& t) { t["input.weight"] = at::zeros({4, 3}); }),
                  weight +
-                     "shape (4, 3), expected (4, 2); the tensors and motet.config are of two "
+                     "shape (4, 3), expected (4, 2); the tensors and the config are of two "
                      "different networks");
   expect_refused(with_tensors([](Tensors& t) { t["input.weight"] = at::zeros({2, 4}); }),
                  weight +
@@ -188,7 +188,7 @@ TEST_F(WeightsTest, RefusesTensorsOfAnotherNetwork) {
                      "as in torch");
   expect_refused(
       with_tensors([](Tensors& t) { t["input.weight"] = t["input.weight"].to(at::kDouble); }),
-      weight + "dtype float64, expected float32; convert it before saving");
+      weight + "dtype float64, expected float32; convert it");
   expect_refused(with_tensors([](Tensors& t) {
                    t["input.weight"][1][0] = std::numeric_limits<float>::quiet_NaN();
                    t["input.weight"][2][1] = std::numeric_limits<float>::infinity();

@@ -327,21 +327,26 @@ TEST(NetworkModel, NamesTheTensorThatIsWrong) {
   Weights bad = good;
   bad.tensors["blocks.1.hidden.weight"] = torch::zeros({60, 21});
   EXPECT_THROW_MSG(network_model(bad, "ring"), DataError,
-                   "network: \"ring\": tensor \"blocks.1.hidden.weight\" has shape (60, 21), "
-                   "expected (60, 20) for this architecture");
+                   "network: \"ring\": tensor \"blocks.1.hidden.weight\": shape (60, 21), "
+                   "expected (60, 20); the tensors and the config are of two different networks");
   bad = good;
   bad.tensors.erase("output.bias");
-  EXPECT_THROW_MSG(network_model(bad, "ring"), DataError,
-                   "network: \"ring\": tensor \"output.bias\" is missing, expected shape (2)");
+  EXPECT_THROW_MSG(
+      network_model(bad, "ring"), DataError,
+      "network: \"ring\": tensor \"output.bias\" of shape (2) is missing; the tensors are "
+      "of another architecture or another size");
   bad = good;
   bad.tensors["blocks.2.norm.bias"] = torch::zeros({20});
-  EXPECT_THROW_MSG(network_model(bad, "ring"), DataError,
-                   "network: \"ring\": tensor \"blocks.2.norm.bias\" of shape (20) is not part of "
-                   "this architecture");
+  EXPECT_THROW_MSG(
+      network_model(bad, "ring"), DataError,
+      "network: \"ring\": tensor \"blocks.2.norm.bias\" is not part of the network that "
+      "the config describes; the tensors are of another architecture or another size");
   bad = good;
   bad.tensors["input.bias"] = torch::zeros({20}, torch::kHalf);
-  EXPECT_THROW_MSG(network_model(bad, "ring"), DataError,
-                   "network: \"ring\": tensor \"input.bias\" has dtype Half, expected Float");
+  EXPECT_THROW_MSG(
+      network_model(bad, "ring"), DataError,
+      "network: \"ring\": tensor \"input.bias\": dtype float16, expected float32; convert "
+      "it");
 }
 
 TEST(NetworkModel, RejectsSizesBelowOneAndUnknownDevices) {
