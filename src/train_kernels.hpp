@@ -44,8 +44,6 @@ struct SiluTape {
 template <class Real, class Operand>
 class Kernels {
  public:
-  virtual ~Kernels() = default;
-
   /// out[r] = bias + sum_k x[r][k] weight[k]; weight (depth, n). `bias` may be null (zero).
   virtual void expand(int64_t rows, int64_t depth, int64_t n, const Real* x, const Real* weight,
                       const Real* bias, Real* out) const = 0;
@@ -104,6 +102,11 @@ class Kernels {
   /// `count` numbers.
   virtual void adam(int64_t count, const AdamStep& step, const Real* gradient, Real* weight,
                     Real* moment1, Real* moment2, Real* average) const = 0;
+
+ protected:
+  /// Not virtual, and nothing to delete: instances are static. A virtual one would be an inline
+  /// function compiled for every instruction set under one name.
+  ~Kernels() = default;
 };
 
 /// The loops for this machine's instruction set.

@@ -1,26 +1,6 @@
-// The training loops for processors with AVX512.
-#include "train_kernels.hpp"
-
+// The training loops for processors with AVX-512.
 #if defined(__x86_64__) && !defined(__clang__)  // see train_lanes.inc
-#include <immintrin.h>
-
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,prefer-vector-width=512")
-#pragma GCC optimize("fp-contract=fast")
-#pragma GCC diagnostic ignored "-Wpsabi"  // vectors never cross a function that is not inlined
-
-namespace motet::detail::avx512 {
-namespace {
+#define MOTET_SET avx512
+#define MOTET_SET_TARGET "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,prefer-vector-width=512"
 #include "train_kernels.inc"
-}  // namespace
-
-template <class Real, class Operand>
-const Kernels<Real, Operand>& loops() {
-  static const Loops<Real, Operand> instance;
-  return instance;
-}
-template const Kernels<float, float>& loops();
-template const Kernels<float, c10::BFloat16>& loops();
-template const Kernels<double, double>& loops();
-
-}  // namespace motet::detail::avx512
 #endif

@@ -37,8 +37,6 @@ bool has_amx() {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
-#else
-bool has_amx() { return false; }
 #endif
 
 const Engine& choose_float32() {
@@ -61,10 +59,14 @@ const Engine& float32_engine() {
 }
 
 const Engine* bfloat16_engine() {
+#if defined(__x86_64__) && defined(__linux__)
   // For tests: MOTET_TEST_NO_AMX, set to anything, makes this a CPU without AMX.
   static const Engine* engine =
       std::getenv("MOTET_TEST_NO_AMX") == nullptr && has_amx() ? amx_engine() : nullptr;
   return engine;
+#else
+  return nullptr;
+#endif
 }
 
 std::vector<std::byte> pack_float32(const float* weight, int64_t num_in, int64_t num_out) {

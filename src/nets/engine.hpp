@@ -79,8 +79,8 @@ const Engine& float32_engine();
 /// bfloat16 products with float32 sums; null where the CPU (or its system) has no AMX.
 const Engine* bfloat16_engine();
 
-// One per translation unit; null when compiled for another architecture. Each may only be called
-// once the CPU is known to have its instructions: its whole file is compiled for them.
+// One per translation unit; the first three only for x86-64. Each may only be called once the CPU
+// is known to have its instructions: its whole file is compiled for them.
 const Engine* avx512_engine();
 const Engine* avx2_engine();
 const Engine* amx_engine();

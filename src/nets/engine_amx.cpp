@@ -10,20 +10,9 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#if !defined(__clang__)
-// g++ 12 takes the intrinsics' deliberately undefined operands for a mistake (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#if defined(__clang__)
-#pragma clang attribute push( \
-    __attribute__((target("avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
-#else
-#pragma GCC target("avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16")
-#endif
-// clang-format off
+MOTET_BEGIN_TARGET("avx512f,avx512bw,avx512bf16,amx-tile,amx-bf16")
+
 #include "nets/engine_avx512.hpp"
-// clang-format on
 
 namespace motet::detail {
 namespace {
@@ -147,9 +136,5 @@ const Engine* amx_engine() {
 }
 
 }  // namespace motet::detail
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
-#else
-const motet::detail::Engine* motet::detail::amx_engine() { return nullptr; }
+MOTET_END_TARGET
 #endif

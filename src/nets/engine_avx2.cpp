@@ -6,11 +6,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC target("avx2,fma")
-#endif
+MOTET_BEGIN_TARGET("avx2,fma")
 
 namespace motet::detail {
 namespace {
@@ -77,9 +73,5 @@ const Engine* avx2_engine() {
 }
 
 }  // namespace motet::detail
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
-#else
-const motet::detail::Engine* motet::detail::avx2_engine() { return nullptr; }
+MOTET_END_TARGET
 #endif

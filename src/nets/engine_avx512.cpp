@@ -6,18 +6,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-// GCC instantiates templates at the end of the file under the options in force there, so the target
-// is never popped for it.
-#if !defined(__clang__)
-// g++ 12 takes the intrinsics' deliberately undefined operands for a mistake (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f"))), apply_to = function)
-#else
-#pragma GCC target("avx512f")
-#endif
+MOTET_BEGIN_TARGET("avx512f")
 // clang-format off
 #include "nets/engine_avx512.hpp"
 #include "nets/engine_loops.inl"
@@ -32,9 +21,5 @@ const Engine* avx512_engine() {
 }
 
 }  // namespace motet::detail
-#if defined(__clang__)
-#pragma clang attribute pop
-#endif
-#else
-const motet::detail::Engine* motet::detail::avx512_engine() { return nullptr; }
+MOTET_END_TARGET
 #endif

@@ -1,6 +1,12 @@
 // Vector operations of AVX-512 for engine_loops.inl; included after the target was set.
 #pragma once
 
+#if !defined(__clang__)
+// g++ 12 takes the intrinsics' deliberately undefined operands for a mistake (its bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 namespace motet::detail {
 namespace {
 
