@@ -332,7 +332,7 @@ void write_npy(const std::string& path, const Tensor& array) {
     throw ShapeError(prefix + "dtype " + detail::dtype_text(dtype) +
                      ", must be float32 or float64");
   }
-  checked_array_bytes(array.sizes(), array.itemsize(), prefix);
+  checked_array_bytes(array.sizes(), static_cast<int64_t>(array.itemsize()), prefix);
   const Tensor data = array.detach().to(at::kCPU).contiguous();
   detail::AtomicFile out(path);
   out.append(header_bytes(dtype == at::kFloat ? "<f4" : "<f8", data.sizes()));
