@@ -97,20 +97,25 @@ INSTANTIATE_TEST_SUITE_P(All, GradientTest,
                                          Parameterisation::energy_residual),
                          name_of);
 
-// One float32 rounding is 6e-8; sums of about 1000 terms through a dozen layers lose two digits.
-TEST_P(GradientTest, Float32KeepsFiveDigits) {
-  const NetworkConfig network = small_network(GetParam());
+// The hand-written gradient in `arithmetic`, tensor by tensor, is within `tolerance` of the norm of
+// autograd's in float64.
+void expect_gradient_near(const NetworkConfig& network, Arithmetic arithmetic, double tolerance) {
   const Problem problem = random_problem(network, 150);
   const Tensor expected = at::zeros_like(problem.weights);
   detail::reference_pass(network)->gradient(problem.weights, problem.batch, expected);
   const Tensor found = at::zeros_like(problem.weights, at::kFloat);
-  detail::tiled_pass(network, Arithmetic::float32)
+  detail::tiled_pass(network, arithmetic)
       ->gradient(problem.weights.to(at::kFloat), to_float(problem.batch), found);
   for (const auto& p : detail::parameter_layout(network)) {
     const Tensor a = expected.narrow(0, p.offset, p.count);
     const Tensor b = found.narrow(0, p.offset, p.count).to(at::kDouble);
-    EXPECT_LE((a - b).norm().item<double>(), 1e-5 * a.norm().item<double>()) << p.name;
+    EXPECT_LE((a - b).norm().item<double>(), tolerance * a.norm().item<double>()) << p.name;
   }
+}
+
+// One float32 rounding is 6e-8; sums of about 1000 terms through a dozen layers lose two digits.
+TEST_P(GradientTest, Float32KeepsFiveDigits) {
+  expect_gradient_near(small_network(GetParam()), Arithmetic::float32, 1e-5);
 }
 
 // A bfloat16 rounding is 2e-3 (half of 2^-8); the products' sums average it down.
@@ -118,18 +123,7 @@ TEST_P(GradientTest, Bfloat16KeepsOnePercent) {
   if (!detail::has_bfloat16_products()) {
     GTEST_SKIP() << "no bfloat16 matrix unit";
   }
-  const NetworkConfig network = small_network(GetParam());
-  const Problem problem = random_problem(network, 150);
-  const Tensor expected = at::zeros_like(problem.weights);
-  detail::reference_pass(network)->gradient(problem.weights, problem.batch, expected);
-  const Tensor found = at::zeros_like(problem.weights, at::kFloat);
-  detail::tiled_pass(network, Arithmetic::bfloat16)
-      ->gradient(problem.weights.to(at::kFloat), to_float(problem.batch), found);
-  for (const auto& p : detail::parameter_layout(network)) {
-    const Tensor a = expected.narrow(0, p.offset, p.count);
-    const Tensor b = found.narrow(0, p.offset, p.count).to(at::kDouble);
-    EXPECT_LE((a - b).norm().item<double>(), 1e-2 * a.norm().item<double>()) << p.name;
-  }
+  expect_gradient_near(small_network(GetParam()), Arithmetic::bfloat16, 1e-2);
 }
 
 TEST_P(GradientTest, BitsDoNotDependOnTheNumberOfThreads) {
