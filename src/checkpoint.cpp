@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "io_detail.hpp"
 #include "motet/error.hpp"
 #include "settings.hpp"
 
@@ -132,6 +133,7 @@ void remove_checkpoint(const std::string& path) {
   if (!path.empty()) {
     std::error_code ignored;
     std::filesystem::remove(path, ignored);
+    remove_leftovers(path);
   }
 }
 

@@ -7,6 +7,7 @@
 #include "motet/io.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -42,18 +43,32 @@ int open_for_reading(const std::string& path, const std::string& prefix) {
   return number;
 }
 
+constexpr std::string_view kTemporary = ".tmp-";
+
+// Locks a file made a moment ago. False when remove_leftovers() of another process was faster and
+// took it for a leftover. File systems without locks have no leftovers removed either.
+bool keep_from_removal(int number) {
+  struct stat info {};
+  const bool is_taken = ::flock(number, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  return !is_taken && (::fstat(number, &info) != 0 || info.st_nlink > 0);
+}
+
 // Not mkstemp: it makes files that only the owner may read, whatever the umask says.
 int open_temporary(const std::string& path, std::string& temporary) {
   static std::atomic<uint64_t> counter{0};
   for (int attempt = 0; attempt < 100; ++attempt) {
-    temporary = path + ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter++);
+    temporary = path + std::string(kTemporary) + std::to_string(::getpid()) + "-" +
+                std::to_string(counter++);
     const int number =
         ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (number >= 0) {
+    if (number < 0 && errno != EEXIST) {
+      break;
+    }
+    if (number >= 0 && keep_from_removal(number)) {
       return number;
     }
-    if (errno != EEXIST) {
-      break;
+    if (number >= 0) {
+      ::close(number);
     }
   }
   throw_write_error(path, errno);
@@ -232,8 +247,30 @@ void rename_durably(const std::string& from, const std::string& to) {
   }
 }
 
+void remove_leftovers(const std::string& path) {
+  const std::string start =
+      std::filesystem::path(path).filename().string() + std::string(kTemporary);
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder_of(path), error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const bool is_ours = name.starts_with(start) &&
+                         name.find_first_not_of("0123456789-", start.size()) == std::string::npos;
+    if (!is_ours) {
+      continue;
+    }
+    const Descriptor file(
+        ::open(entry->path().c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (file.get() >= 0 && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0) {
+      ::unlink(entry->path().c_str());
+    }
+  }
+}
+
 AtomicFile::AtomicFile(std::string path)
-    : path_(checked_output_path(std::move(path))), descriptor_(open_temporary(path_, temporary_)) {}
+    : path_(checked_output_path(std::move(path))), descriptor_(open_temporary(path_, temporary_)) {
+  remove_leftovers(path_);
+}
 
 AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) {

@@ -73,8 +73,13 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Removes temporary files of `path` that a killed process left. Those of a process that still
+/// writes stay: it holds a lock on them.
+void remove_leftovers(const std::string& path);
+
 /// A new file under a temporary name beside `path` that takes the name `path` on commit(). Without
-/// commit() the temporary file is removed. DataError for all that the system refuses.
+/// commit() the temporary file is removed; what a kill leaves goes with the next file of that name.
+/// DataError for all that the system refuses.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

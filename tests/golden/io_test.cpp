@@ -90,7 +90,7 @@ TEST_F(IoGoldenTest, RefusesNumpyFilesItDoesNotRead) {
 // Into the folder $MOTET_CHECK_IO when check_io.py asks for them.
 TEST_F(IoGoldenTest, WritesFilesForOtherReaders) {
   const char* asked = std::getenv("MOTET_CHECK_IO");
-  const std::string folder = asked != nullptr ? asked : folder_.string();
+  const std::string folder = asked != nullptr ? asked : folder_.path();
   write_safetensors(folder + "/tensors.safetensors", {{{"a", counting({2, 3}, at::kFloat)},
                                                        {"b", counting({3}, at::kDouble)},
                                                        {"c", counting({5}, at::kLong)},

@@ -36,7 +36,7 @@ TEST_F(NpyTest, RoundTripKeepsEveryBit) {
       EXPECT_TRUE(same_bits(parse_npy(bytes_of(path("a")), "memory"), x)) << x.sizes();
     }
   }
-  EXPECT_EQ(names(), std::vector<std::string>{"a"});
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
 }
 
 TEST_F(NpyTest, ReadsVersionsTwoAndThreeAndAnyOrderOfKeys) {
@@ -143,10 +143,10 @@ TEST_F(NpyTest, RefusesEveryTruncation) {
 
 TEST_F(NpyTest, RefusesPathsThatAreNoFilesAndArraysItCannotHold) {
   EXPECT_THROW_MSG(read_npy(path("a")), DataError, "npy: " + path("a") + ": no such file");
-  EXPECT_THROW_MSG(read_npy(folder_.string()), DataError,
-                   "npy: " + folder_.string() + ": is a folder, must be a file");
-  EXPECT_THROW_MSG(write_npy(folder_.string(), at::zeros({2})), DataError,
-                   "write: " + folder_.string() + ": is a folder, must be a file name");
+  EXPECT_THROW_MSG(read_npy(folder_.path()), DataError,
+                   "npy: " + folder_.path() + ": is a folder, must be a file");
+  EXPECT_THROW_MSG(write_npy(folder_.path(), at::zeros({2})), DataError,
+                   "write: " + folder_.path() + ": is a folder, must be a file name");
   EXPECT_THROW_MSG(write_npy(path("a"), at::zeros({2}, at::kLong)), ShapeError,
                    "npy: " + path("a") + ": dtype int64, must be float32 or float64");
   EXPECT_THROW_MSG(write_npy(path("a"), at::scalar_tensor(1.0)), ShapeError,

@@ -1,8 +1,11 @@
 // Whole files: written all or not at all, under the final name or not at all.
 #include "motet/io.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <csignal>
 
@@ -19,7 +22,18 @@ TEST_F(FileTest, AtomicWriteReplacesTheFileAndLeavesNothingElse) {
   write_file_atomic(path("a"), "first");
   write_file_atomic(path("a"), std::string_view("sec\0nd", 6));
   EXPECT_EQ(read_file(path("a")), std::string("sec\0nd", 6));
-  EXPECT_EQ(names(), std::vector<std::string>{"a"});
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
+}
+
+TEST_F(FileTest, AtomicWriteRemovesWhatAKilledOneLeftAndNothingElse) {
+  file("a.tmp-17-3", "half of a fi");
+  file("a.tmp-notes", "the user's");
+  file("b.tmp-17-3", "of another file");
+  const int writer = ::open(file("a.tmp-18-0", "in progress").c_str(), O_WRONLY | O_CLOEXEC);
+  ASSERT_EQ(::flock(writer, LOCK_EX | LOCK_NB), 0);
+  write_file_atomic(path("a"), "x");
+  ::close(writer);
+  EXPECT_EQ(names(), (std::set<std::string>{"a", "a.tmp-18-0", "a.tmp-notes", "b.tmp-17-3"}));
 }
 
 TEST_F(FileTest, AtomicWriteHonoursTheUmask) {
@@ -33,8 +47,8 @@ TEST_F(FileTest, WritingRefusesMissingFoldersFoldersAndDevices) {
   EXPECT_THROW_MSG(
       write_file_atomic(path("none/a"), "x"), DataError,
       "write: " + path("none/a") + ": folder " + path("none") + " does not exist; create it first");
-  EXPECT_THROW_MSG(write_file_atomic(folder_.string(), "x"), DataError,
-                   "write: " + folder_.string() + ": is a folder, must be a file name");
+  EXPECT_THROW_MSG(write_file_atomic(folder_.path(), "x"), DataError,
+                   "write: " + folder_.path() + ": is a folder, must be a file name");
   EXPECT_THROW_MSG(write_file_atomic("/dev/null", "x"), DataError,
                    "write: /dev/null: is a device or pipe, must be a regular file");
   file("plain", "x");
@@ -73,13 +87,13 @@ TEST_F(FileTest, FailedWriteKeepsTheOldFileAndRemovesTheTemporaryOne) {
                      "write: " + path("a") + ": cannot be written: File too large");
   }
   EXPECT_EQ(read_file(path("a")), "old");
-  EXPECT_EQ(names(), std::vector<std::string>{"a"});
+  EXPECT_EQ(names(), std::set<std::string>{"a"});
 }
 
 TEST_F(FileTest, ReadingRefusesMissingLargeAndIrregularFiles) {
   EXPECT_THROW_MSG(read_file(path("a")), DataError, "read: " + path("a") + ": no such file");
-  EXPECT_THROW_MSG(read_file(folder_.string()), DataError,
-                   "read: " + folder_.string() + ": is a folder, must be a file");
+  EXPECT_THROW_MSG(read_file(folder_.path()), DataError,
+                   "read: " + folder_.path() + ": is a folder, must be a file");
   EXPECT_THROW_MSG(read_file("/dev/zero"), DataError,
                    "read: /dev/zero: is a device or pipe, must be a regular file");
   ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
