@@ -8,6 +8,7 @@
 #include <map>
 #include <numeric>
 
+#include "checkpoint.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "reproduce_detail.hpp"
@@ -74,6 +75,7 @@ RunHooks labelled(const RunHooks& hooks, const std::string& label) {
 // Trains one network, or takes the one that is there.
 void train_network(const TrainJob& job, const std::string& path, bool resume,
                    const RunHooks& hooks) {
+  const std::string checkpoint = path + ".checkpoint";
   if (fs::exists(path)) {
     const std::map<std::string, std::string> provenance = load_weights(path).provenance;
     const auto found = provenance.find("config");
@@ -82,15 +84,15 @@ void train_network(const TrainJob& job, const std::string& path, bool resume,
                         " was not trained as this repeat asks (its config differs); remove it, or "
                         "choose another --out");
     }
+    remove_checkpoint(checkpoint);  // there when the training was killed after its last write
     return;
   }
   TrainJob checkpointed = job;
-  checkpointed.checkpoint.path = path + ".checkpoint";
-  const bool has_checkpoint = fs::exists(checkpointed.checkpoint.path);
+  checkpointed.checkpoint.path = checkpoint;
   RunFiles files;
   files.weights = path;
   files.json = fs::path(path).replace_extension(".json").string();
-  files.resume = resume && has_checkpoint;
+  files.resume = resume && fs::exists(checkpoint);
   run_train(checkpointed, files, hooks);
 }
 

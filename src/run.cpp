@@ -130,6 +130,8 @@ class SampleRun {
       run_tile(state ? &*state : nullptr);
       state.reset();
     }
+    // Before the rows take their final name: who resumes later must know that all are there.
+    save(nullptr);
     if (writer_) {
       writer_->finish();
     }
@@ -147,7 +149,7 @@ class SampleRun {
   double seconds() const { return seconds_before_ + watch_.seconds(); }
 
   // Rows of finished tiles wait in the writer's partial file, those to be measured in the
-  // checkpoint too.
+  // checkpoint too. A state is in the checkpoint unless all tiles are finished.
   std::optional<AnnealState> resume() {
     if (checkpoint_.empty()) {
       fail(config_, "--resume needs the output file that names the checkpoint: give --out");
@@ -158,19 +160,39 @@ class SampleRun {
     network_seconds_ = detail::checkpoint_number(file, checkpoint_, "run.network_seconds");
     kept_ = detail::checkpoint_tensor(file, checkpoint_, "run.kept").clone();
     levels_ = detail::unpack_levels(file, checkpoint_, "run");
-    const std::string partial = files_.samples + ".partial";
-    if (tile_ > 0 && !files_.samples.empty() && !std::filesystem::exists(partial)) {
-      throw DataError("resume: " + partial + ": missing, but it holds the rows of " +
-                      std::to_string(tile_ * config_.tile_size) + " finished chains; delete " +
-                      checkpoint_ + " and start anew");
+    check_rows();
+    first_step_ = tile_ * num_steps_;
+    if (tile_ == num_tiles()) {
+      return std::nullopt;
     }
     AnnealState state = detail::unpack_anneal(file, checkpoint_, config_.device);
-    first_step_ = tile_ * num_steps_ + steps_done(state);
+    first_step_ += steps_done(state);
     return state;
   }
 
+  std::string partial_path() const { return files_.samples + ".partial"; }
+
+  // All rows were written and took their final name before the run was stopped.
+  bool rows_are_final() const {
+    return tile_ == num_tiles() && !std::filesystem::exists(partial_path()) &&
+           std::filesystem::exists(files_.samples);
+  }
+
+  void check_rows() const {
+    if (tile_ > 0 && !files_.samples.empty() && !std::filesystem::exists(partial_path()) &&
+        !rows_are_final()) {
+      const int64_t num_rows = std::min(tile_ * config_.tile_size, config_.num_samples);
+      throw DataError("resume: " + partial_path() + ": missing, but it holds the rows of " +
+                      std::to_string(num_rows) + " finished chains; delete " + checkpoint_ +
+                      " and start anew");
+    }
+  }
+
   void open_writer() {
-    if (!files_.samples.empty()) {
+    if (!files_.resume) {
+      detail::remove_checkpoint(checkpoint_);  // the rows that an old one counts on go now
+    }
+    if (!files_.samples.empty() && !rows_are_final()) {
       writer_.emplace(files_.samples, config_.num_samples, target_->event_shape(), files_.resume);
     }
   }
@@ -206,7 +228,7 @@ class SampleRun {
   bool observe(const AnnealState& state) {
     const bool stop = hooks_.should_stop && hooks_.should_stop();
     if (clock_.tick() || stop) {
-      save(state);
+      save(&state);
     }
     if (hooks_.progress) {
       report(state);
@@ -214,7 +236,8 @@ class SampleRun {
     return !stop;
   }
 
-  void save(const AnnealState& state) {
+  // Writes the checkpoint; `state` is that of the tile in progress, null after the last.
+  void save(const AnnealState* state) {
     if (checkpoint_.empty()) {
       return;
     }
@@ -222,7 +245,9 @@ class SampleRun {
       writer_->flush();
     }
     TensorFile file;
-    detail::pack(state, file);
+    if (state != nullptr) {
+      detail::pack(*state, file);
+    }
     detail::pack_levels(levels_, "run", file);
     const auto number = [](double value) { return at::tensor({value}, at::kDouble); };
     file.tensors["run.tile"] = number(static_cast<double>(tile_));

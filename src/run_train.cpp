@@ -158,11 +158,12 @@ TrainReport run_train(const TrainJob& job, const RunFiles& files, const RunHooks
   report.weights.provenance["command"] = "motet train CONFIG.toml, with config as CONFIG.toml";
   report.weights.provenance["config"] = job.toml;
   report.json = detail::dump(train_json(fitted, state, report.weights, progress.seconds()));
-  if (!files.weights.empty()) {
-    save_weights(files.weights, report.weights);
-  }
+  // The weights last: where they are, the training is done and its JSON there (reproduce).
   if (!files.json.empty()) {
     write_file_atomic(files.json, report.json);
+  }
+  if (!files.weights.empty()) {
+    save_weights(files.weights, report.weights);
   }
   detail::remove_checkpoint(progress.checkpoint());
   return report;

@@ -1,10 +1,13 @@
-// A run that is killed at any moment and resumed ends with the bits of a run that was not.
+// A run that is stopped at a given step, by Ctrl-C or a kill, and resumed ends with the bits of a
+// run that was not.
+#include "cli/resume.hpp"
+
 #include <gtest/gtest.h>
 
 #include <csignal>
-#include <nlohmann/json.hpp>
 
-#include "cli/process.hpp"
+#include "motet/error.hpp"
+#include "motet/run.hpp"
 
 namespace motet {
 namespace {
@@ -14,93 +17,90 @@ using test::Output;
 using test::run_motet;
 using test::write_text;
 
-// Three tiles, so that kills fall into rows on disk, the checkpoint and the tile in memory.
-const std::string kSample = R"(num_samples = 300
-seed = 9
-tile_size = 128
-[model.ring]
-law = "ring"
-[model.bar]
-law = "bar"
-[schedule]
-num_levels = 20
-[metrics]
-target = "product"
-[checkpoint]
-every_steps = 7
-)";
+const std::string kSample = test::sample_config(/*num_levels=*/20, /*every_steps=*/7);
+const std::string kTrain = test::train_config(/*num_steps=*/60, /*every_steps=*/5);
 
-const std::string kTrain = R"(seed = 4
-[data]
-set = "ring"
-[network]
-width = 16
-num_blocks = 1
-[schedule]
-num_levels = 10
-[train]
-num_steps = 60
-batch_size = 64
-held_out_every = 20
-held_out_size = 50
-[checkpoint]
-every_steps = 5
-)";
+// Sends `signal` after the given step, counted from where the run started or resumed.
+test::Environment signal_at(int signal, int step) {
+  return {{"MOTET_TEST_SIGNAL", std::to_string(signal) + ":" + std::to_string(step)}};
+}
 
-// Runs `args` to the end through a signal after each of `steps` (counted from where it resumed).
+// Runs `args` to the end through a signal after each of `steps`.
 void run_through(const Folder& folder, std::vector<std::string> args, int signal,
                  const std::vector<int>& steps) {
   for (const int step : steps) {
-    const std::string when = std::to_string(signal) + ":" + std::to_string(step);
-    const Output output = run_motet(folder, args, {{"MOTET_TEST_SIGNAL", when}});
-    ASSERT_EQ(output.code, signal == SIGINT ? 130 : 128 + signal) << output.err;
+    const Output output = run_motet(folder, args, signal_at(signal, step));
+    ASSERT_EQ(output.code, 128 + signal) << output.err;
     if (args.back() != "--resume") {
-      args.push_back("--resume");
+      args = test::resumed(args);
     }
   }
   const Output output = run_motet(folder, args);
   ASSERT_EQ(output.code, 0) << output.err;
 }
 
-// What a resumed run must share with an uninterrupted one: all but times and memory.
-nlohmann::json result_of(const std::string& path) {
-  auto json = nlohmann::json::parse(test::read_text(path));
-  json.erase("seconds");
-  json.erase("peak_rss_bytes");
-  return json;
-}
-
-class Resume : public testing::TestWithParam<int> {};
+class Resume : public testing::TestWithParam<int> {
+ protected:
+  Folder folder_;
+};
 
 TEST_P(Resume, SamplingEndsWithTheSameBits) {
-  const Folder folder;
-  write_text(folder / "s.toml", kSample);
-  ASSERT_EQ(run_motet(folder, {"sample", "s.toml", "--out", "a.npy", "--json", "a.json"}).code, 0);
-  run_through(folder, {"sample", "s.toml", "--out", "b.npy", "--json", "b.json"}, GetParam(),
-              {37, 190, 230});
-  EXPECT_EQ(test::read_text(folder / "a.npy"), test::read_text(folder / "b.npy"));
-  EXPECT_EQ(result_of(folder / "a.json"), result_of(folder / "b.json"));
-  EXPECT_FALSE(std::filesystem::exists(folder / "b.npy.checkpoint"));
+  write_text(folder_ / "s.toml", kSample);
+  ASSERT_EQ(run_motet(folder_, test::sample_args("a")).code, 0);
+  run_through(folder_, test::sample_args("b"), GetParam(), {37, 190, 230});
+  test::expect_same_results(folder_);
 }
 
 TEST_P(Resume, TrainingEndsWithTheSameBits) {
-  const Folder folder;
-  write_text(folder / "t.toml", kTrain);
-  ASSERT_EQ(
-      run_motet(folder, {"train", "t.toml", "--out", "a.safetensors", "--json", "a.json"}).code, 0);
-  run_through(folder, {"train", "t.toml", "--out", "b.safetensors", "--json", "b.json"}, GetParam(),
-              {13, 31});
-  EXPECT_EQ(test::read_text(folder / "a.safetensors"), test::read_text(folder / "b.safetensors"));
-  EXPECT_EQ(result_of(folder / "a.json"), result_of(folder / "b.json"));
+  write_text(folder_ / "t.toml", kTrain);
+  ASSERT_EQ(run_motet(folder_, test::train_args("a")).code, 0);
+  run_through(folder_, test::train_args("b"), GetParam(), {13, 31});
+  test::expect_same_results(folder_);
 }
 
 INSTANTIATE_TEST_SUITE_P(Signals, Resume, testing::Values(SIGINT, SIGKILL),
                          [](const auto& test) { return test.param == SIGINT ? "CtrlC" : "Kill"; });
 
+// The rows have their final name when the JSON fails, here because its folder went away.
+TEST(ResumeSampling, GoesOnAfterAFailureBehindTheLastStep) {
+  const Folder folder;
+  std::filesystem::create_directory(folder / "json");
+  const SampleConfig config = parse_config(kSample, "s.toml");
+  RunFiles files;
+  files.samples = folder / "a.npy";
+  run(config, files);
+  files.samples = folder / "b.npy";
+  files.json = folder / "json/b.json";
+  RunHooks hooks;
+  hooks.should_stop = [&] {
+    std::filesystem::remove_all(folder / "json");
+    return false;
+  };
+  EXPECT_THROW(run(config, files, hooks), DataError);
+  EXPECT_TRUE(std::filesystem::exists(files.samples));
+  std::filesystem::create_directory(folder / "json");
+  files.resume = true;
+  run(config, files);
+  EXPECT_TRUE(std::filesystem::exists(files.json));
+  std::filesystem::remove_all(folder / "json");
+  test::expect_same_results(folder);
+}
+
+// Starting anew overwrites the rows that an old checkpoint counts on.
+TEST(ResumeSampling, DoesNotTakeTheCheckpointOfAnAbandonedRun) {
+  const Folder folder;
+  write_text(folder / "s.toml", kSample);
+  const std::vector<std::string> args = test::sample_args("b");
+  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 250)).code, 128 + SIGKILL);
+  ASSERT_TRUE(std::filesystem::exists(folder / "b.npy.checkpoint"));
+  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 3)).code, 128 + SIGKILL);
+  EXPECT_FALSE(std::filesystem::exists(folder / "b.npy.checkpoint"));
+}
+
 TEST(ResumeRefuses, AnotherConfigNamingTheKey) {
   const Folder folder;
   write_text(folder / "s.toml", kSample);
-  run_motet(folder, {"sample", "s.toml", "--out", "x.npy"}, {{"MOTET_TEST_SIGNAL", "9:20"}});
+  run_motet(folder, {"sample", "s.toml", "--out", "x.npy"}, signal_at(SIGKILL, 20));
   ASSERT_TRUE(std::filesystem::exists(folder / "x.npy.checkpoint"));
   const Output output =
       run_motet(folder, {"sample", "s.toml", "--out", "x.npy", "--seed", "10", "--resume"});
@@ -121,6 +121,19 @@ TEST(ResumeRefuses, WhenThereIsNothingToResume) {
   const Output no_checkpoint =
       run_motet(folder, {"sample", "s.toml", "--out", "x.npy", "--resume"});
   EXPECT_EQ(no_checkpoint.code, 3);
+}
+
+TEST(ResumeRefuses, WhenTheRowsOfFinishedChainsAreGone) {
+  const Folder folder;
+  write_text(folder / "s.toml", kSample);
+  const std::vector<std::string> args = {"sample", "s.toml", "--out", "x.npy"};
+  run_motet(folder, args, signal_at(SIGKILL, 250));
+  std::filesystem::remove(folder / "x.npy.partial");
+  const Output output = run_motet(folder, test::resumed(args));
+  EXPECT_EQ(output.code, 3);
+  EXPECT_EQ(output.err,
+            "motet: resume: x.npy.partial: missing, but it holds the rows of 128 finished chains; "
+            "delete x.npy.checkpoint and start anew\n");
 }
 
 }  // namespace

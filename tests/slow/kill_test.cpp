@@ -1,101 +1,120 @@
-// A run killed at any moment, in the middle of writing a checkpoint too, resumes to the same bits.
-// By the clock, so slow; tests/cli/resume_test.cpp kills at given steps.
+// A run killed at random moments - while it loads, works, writes or measures - and resumed ends
+// with the bits of a run that was not. By the clock, so slow; tests/cli/resume_test.cpp stops runs
+// at given steps.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <csignal>
-#include <cstdlib>
+#include <random>
+#include <thread>
 
-#include "cli/process.hpp"
+#include "cli/resume.hpp"
 
 namespace motet {
 namespace {
 
-using test::finish_motet;
 using test::Folder;
 using test::Output;
-using test::run_motet;
-using test::start_motet;
 using test::write_text;
+using Args = std::vector<std::string>;
+using Seconds = std::chrono::duration<double>;
 
-// Three tiles, so that kills fall into rows on disk, the checkpoint and the tile in memory.
-const std::string kSample = R"(num_samples = 300
-seed = 9
-tile_size = 128
-[model.ring]
-law = "ring"
-[model.bar]
-law = "bar"
-[schedule]
-num_levels = 60
-[metrics]
-target = "product"
-[checkpoint]
-every_steps = 1
-)";
+struct Kills {
+  int num_kill = 0;
+  int num_interrupt = 0;
+};
 
-const std::string kTrain = R"(seed = 4
-[data]
-set = "ring"
-[network]
-width = 16
-num_blocks = 1
-[schedule]
-num_levels = 10
-[train]
-num_steps = 400
-batch_size = 64
-held_out_every = 20
-held_out_size = 50
-[checkpoint]
-every_steps = 1
-)";
-
-// Kills `args` after each delay until it ends by itself, resuming each time; counts the kills.
-int run_with_kills(const Folder& folder, std::vector<std::string> args,
-                   const std::string& checkpoint, int signal, unsigned seed) {
-  std::srand(seed);
-  int num_kills = 0;
-  for (int attempt = 0; attempt < 40; ++attempt) {
-    std::vector<std::string> now = args;
-    if (std::filesystem::exists(checkpoint)) {
-      now.push_back("--resume");
-    }
-    const pid_t child = start_motet(folder, now);
-    // The delay grows so that the run always ends; most kills fall inside the work.
-    const int delay = 100'000 + attempt * 40'000 + std::rand() % 200'000;
-    usleep(static_cast<useconds_t>(delay));
-    kill(child, signal);
-    const Output output = finish_motet(folder, child);
-    if (output.code == 0) {
-      return num_kills;
-    }
-    EXPECT_TRUE(output.code == 130 || output.code == 128 + signal) << output.code << output.err;
-    ++num_kills;
+class ResumeAfterKill : public testing::Test {
+ protected:
+  /// Runs `args` to the end; this is the scale of all delays after it.
+  void run_whole(const Args& args) {
+    const auto start = std::chrono::steady_clock::now();
+    const Output output = test::run_motet(folder_, args);
+    whole_ = std::chrono::steady_clock::now() - start;
+    ASSERT_EQ(output.code, 0) << output.err;
   }
-  ADD_FAILURE() << "the run never ended";
-  return num_kills;
+
+  /// Runs `args` again and again until it ends by itself, each time hit by SIGKILL or SIGINT after
+  /// a random share of the whole run's time. Resumes where `checkpoint` exists; where it is empty,
+  /// always.
+  void run_with_kills(const Args& args, const std::string& checkpoint, unsigned seed) {
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> share;
+    constexpr int kMaxAttempts = 60;
+    for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
+      const bool can_resume = checkpoint.empty() || std::filesystem::exists(folder_ / checkpoint);
+      const pid_t child = test::start_motet(folder_, can_resume ? test::resumed(args) : args);
+      // Longer from one attempt to the next, so that the run ends on a machine that became slower.
+      std::this_thread::sleep_for(share(random) * (1.0 + 0.1 * attempt) * whole_);
+      const int signal = random() % 2 == 0 ? SIGKILL : SIGINT;
+      kill(child, signal);
+      const Output output = test::finish_motet(folder_, child);
+      if (output.code == 0) {
+        return;
+      }
+      ASSERT_EQ(output.code, 128 + signal) << output.err;
+      ++(signal == SIGKILL ? kills_.num_kill : kills_.num_interrupt);
+    }
+    FAIL() << "not ended after " << kMaxAttempts << " attempts";
+  }
+
+  /// The test says nothing about a signal that never came.
+  void expect_both_signals() const {
+    EXPECT_GT(kills_.num_kill, 0);
+    EXPECT_GT(kills_.num_interrupt, 0);
+    RecordProperty("num_kill", kills_.num_kill);
+    RecordProperty("num_interrupt", kills_.num_interrupt);
+  }
+
+  Folder folder_;
+  Seconds whole_{};
+  Kills kills_;
+};
+
+constexpr unsigned kNumRepeats = 5;
+
+TEST_F(ResumeAfterKill, SamplingEndsWithTheSameBits) {
+  write_text(folder_ / "s.toml", test::sample_config(/*num_levels=*/60, /*every_steps=*/1));
+  run_whole(test::sample_args("a"));
+  for (unsigned seed = 0; seed < kNumRepeats; ++seed) {
+    run_with_kills(test::sample_args("b"), "b.npy.checkpoint", seed);
+    test::expect_same_results(folder_);
+  }
+  expect_both_signals();
 }
 
-TEST(ResumeAfterKill, SamplingEndsWithTheSameBits) {
-  const Folder folder;
-  write_text(folder / "s.toml", kSample);
-  ASSERT_EQ(run_motet(folder, {"sample", "s.toml", "--out", "a.npy"}).code, 0);
-  for (unsigned seed = 0; seed < 4; ++seed) {
-    run_with_kills(folder, {"sample", "s.toml", "--out", "b.npy"}, folder / "b.npy.checkpoint",
-                   SIGKILL, seed);
-    EXPECT_EQ(test::read_text(folder / "a.npy"), test::read_text(folder / "b.npy"));
+TEST_F(ResumeAfterKill, TrainingEndsWithTheSameBits) {
+  write_text(folder_ / "t.toml", test::train_config(/*num_steps=*/400, /*every_steps=*/1));
+  run_whole(test::train_args("a"));
+  for (unsigned seed = 0; seed < kNumRepeats; ++seed) {
+    run_with_kills(test::train_args("b"), "b.safetensors.checkpoint", seed);
+    test::expect_same_results(folder_);
   }
+  expect_both_signals();
 }
 
-TEST(ResumeAfterKill, TrainingEndsWithTheSameBits) {
-  const Folder folder;
-  write_text(folder / "t.toml", kTrain);
-  ASSERT_EQ(run_motet(folder, {"train", "t.toml", "--out", "a.safetensors"}).code, 0);
-  for (unsigned seed = 0; seed < 4; ++seed) {
-    run_with_kills(folder, {"train", "t.toml", "--out", "b.safetensors"},
-                   folder / "b.safetensors.checkpoint", SIGKILL, seed);
-    EXPECT_EQ(test::read_text(folder / "a.safetensors"), test::read_text(folder / "b.safetensors"));
+// Two networks, two rows, the table; each part is resumed from its own files.
+TEST_F(ResumeAfterKill, ReproducingEndsWithTheSameBits) {
+  const auto args = [](const std::string& out) {
+    return Args{
+        "reproduce",     "table1",       "--repeats", "1",      "--train-steps",
+        "200",           "--batch-size", "64",        "--rows", "score/reverse,score/hmc-4-curve",
+        "--num-samples", "32",           "--out",     out};
+  };
+  run_whole(args("a"));
+  const std::set<std::string> names = folder_.names("a");
+  EXPECT_TRUE(names.contains("repeat-01/score-hmc-4-curve.npy"));
+  for (unsigned seed = 0; seed < 3; ++seed) {
+    std::filesystem::remove_all(folder_ / "b");
+    run_with_kills(args("b"), "", seed);
+    ASSERT_EQ(folder_.names("b"), names);
+    for (const std::string& name : names) {
+      if (!name.ends_with(".html") && !name.ends_with(".md")) {  // they show times
+        test::expect_same_file(folder_ / ("a/" + name), folder_ / ("b/" + name));
+      }
+    }
   }
+  expect_both_signals();
 }
 
 }  // namespace
