@@ -71,10 +71,10 @@ class ResumeAfterKill : public testing::Test {
   Kills kills_;
 };
 
-constexpr unsigned kNumRepeats = 5;
+constexpr unsigned kNumRepeats = 3;
 
 TEST_F(ResumeAfterKill, SamplingEndsWithTheSameBits) {
-  write_text(folder_ / "s.toml", test::sample_config(/*num_levels=*/60, /*every_steps=*/1));
+  write_text(folder_ / "s.toml", test::sample_config(/*num_levels=*/20, /*every_steps=*/4));
   run_whole(test::sample_args("a"));
   for (unsigned seed = 0; seed < kNumRepeats; ++seed) {
     run_with_kills(test::sample_args("b"), "b.npy.checkpoint", seed);
@@ -84,7 +84,7 @@ TEST_F(ResumeAfterKill, SamplingEndsWithTheSameBits) {
 }
 
 TEST_F(ResumeAfterKill, TrainingEndsWithTheSameBits) {
-  write_text(folder_ / "t.toml", test::train_config(/*num_steps=*/400, /*every_steps=*/1));
+  write_text(folder_ / "t.toml", test::train_config(/*num_steps=*/200, /*every_steps=*/4));
   run_whole(test::train_args("a"));
   for (unsigned seed = 0; seed < kNumRepeats; ++seed) {
     run_with_kills(test::train_args("b"), "b.safetensors.checkpoint", seed);
@@ -104,7 +104,7 @@ TEST_F(ResumeAfterKill, ReproducingEndsWithTheSameBits) {
   run_whole(args("a"));
   const std::set<std::string> names = folder_.names("a");
   EXPECT_TRUE(names.contains("repeat-01/score-hmc-4-curve.npy"));
-  for (unsigned seed = 0; seed < 3; ++seed) {
+  for (unsigned seed = 0; seed < kNumRepeats; ++seed) {
     std::filesystem::remove_all(folder_ / "b");
     run_with_kills(args("b"), "", seed);
     ASSERT_EQ(folder_.names("b"), names);
