@@ -34,9 +34,9 @@ class ResumeAfterKill : public testing::Test {
     ASSERT_EQ(output.code, 0) << output.err;
   }
 
-  /// Runs `args` again and again until it ends by itself, each time hit by SIGKILL or SIGINT after
-  /// a random share of the whole run's time. Resumes where `checkpoint` exists; where it is empty,
-  /// always.
+  /// Runs `args` again and again until it ends by itself, each time hit by SIGKILL or SIGINT, in
+  /// turn, after a random share of the whole run's time. Resumes where `checkpoint` exists; where
+  /// it is empty, always.
   void run_with_kills(const Args& args, const std::string& checkpoint, unsigned seed) {
     std::mt19937 random(seed);
     std::uniform_real_distribution<double> share;
@@ -44,9 +44,10 @@ class ResumeAfterKill : public testing::Test {
     for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
       const bool can_resume = checkpoint.empty() || std::filesystem::exists(folder_ / checkpoint);
       const pid_t child = test::start_motet(folder_, can_resume ? test::resumed(args) : args);
-      // Longer from one attempt to the next, so that the run ends on a machine that became slower.
-      std::this_thread::sleep_for(share(random) * (1.0 + 0.1 * attempt) * whole_);
-      const int signal = random() % 2 == 0 ? SIGKILL : SIGINT;
+      // Short at first, for several kills a run, then longer, so that it ends: a killed attempt that
+      // was shorter than the loading and a step to the next checkpoint has gained nothing.
+      std::this_thread::sleep_for(share(random) * (0.6 + 0.1 * attempt) * whole_);
+      const int signal = (seed + static_cast<unsigned>(attempt)) % 2 == 0 ? SIGKILL : SIGINT;
       kill(child, signal);
       const Output output = test::finish_motet(folder_, child);
       if (output.code == 0) {
