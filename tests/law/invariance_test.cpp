@@ -46,7 +46,7 @@ AnalyticPtr narrow_gaussian(double sd_x, double sd_y) {
 
 // Fixed before any run, whatever the outcomes. A kernel that leaves the law invariant exceeds 5 on
 // one of the seven moments with probability 4e-6 at most (7 times 5.7e-7), so all checks of this
-// file together raise less than one false alarm in 10,000 seeds.
+// file together raise less than one false alarm in 1000 seeds.
 constexpr double kInvariantBelow = 5.0;
 // A faulty kernel must be caught with a margin, not by luck of the seed: were the expectation of a
 // z just 5, it would exceed 8 with probability 1e-3. An invariant kernel does with 9e-15.
