@@ -11,6 +11,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "train_kernels.hpp"
 #include "train_pass.hpp"
@@ -200,6 +201,24 @@ class Trainer {
     }
   }
 
+  // The passes read the points as raw row-major memory; anyone can write a DataSet.
+  Tensor sample(int64_t num_samples, Rng rng) const {
+    const Tensor points = data_.sample(num_samples, rng);
+    const std::string where = "train: the data " + data_.describe() + " gave points ";
+    const std::vector<int64_t> shape = {num_samples, config_.network.event_dim};
+    if (!points.defined() || points.sizes() != at::IntArrayRef(shape)) {
+      throw ShapeError(where + "of shape " +
+                       (points.defined() ? detail::shape_text(points.sizes()) : "(undefined)") +
+                       ", must be " + detail::shape_text(shape));
+    }
+    const bool is_float = points.scalar_type() == at::kFloat || points.scalar_type() == at::kDouble;
+    if (!is_float || !points.is_cpu()) {
+      throw ShapeError(where + "of dtype " + c10::toString(points.scalar_type()) + " on " +
+                       points.device().str() + ", must be Float or Double on cpu");
+    }
+    return points.detach().contiguous();
+  }
+
   Batch noised(const Tensor& points, const Tensor& level, Rng rng) const {
     const Tensor noise = rng.normal_like(points);
     const Tensor x =
@@ -211,9 +230,8 @@ class Trainer {
     const auto at_step = [&](const char* purpose) {
       return rng_.split(purpose).at(0, state_.step);
     };
-    Rng data = at_step("data");
     Rng level = at_step("level");
-    const Tensor points = data_.sample(config_.batch_size, data);
+    const Tensor points = sample(config_.batch_size, at_step("data"));
     const Tensor u = level.uniform(config_.batch_size, points);
     const Tensor index = (u * config_.network.num_levels).floor().to(at::kLong);
     return noised(points, index, at_step("noise"));
@@ -287,8 +305,7 @@ class Trainer {
       held_out_pass_ = config_.reference_path
                            ? detail::reference_pass(config_.network)
                            : detail::tiled_pass(config_.network, detail::Arithmetic::float32);
-      Rng data = rng_.split("held-out data");
-      const Tensor points = data_.sample(config_.held_out_size, data);
+      const Tensor points = sample(config_.held_out_size, rng_.split("held-out data"));
       const Tensor level = at::arange(config_.held_out_size, at::kLong).remainder(levels);
       held_out_batch_ = noised(points, level, rng_.split("held-out noise"));
     }

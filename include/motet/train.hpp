@@ -15,7 +15,7 @@ namespace motet {
 class DataSet {
  public:
   virtual ~DataSet() = default;
-  /// (num_samples, d) float64 on the CPU; row i from chain i of rng.
+  /// (num_samples, d) float64 or float32 on the CPU, any strides; row i from chain i of rng.
   virtual Tensor sample(int64_t num_samples, Rng& rng) const = 0;
   virtual int64_t event_dim() const = 0;
   virtual std::string describe() const = 0;
@@ -89,8 +89,9 @@ TrainState initial_state(const TrainConfig& config);
 /// step, drawn from Philox at (step): the bits depend neither on the number of threads nor on
 /// interruptions (reference_path: the latter only). Adam (Kingma and Ba 2015) with epsilon outside
 /// the root; average <- ema_decay average + (1 - ema_decay) weight after each step, from the
-/// initial weights. Throws ConfigError for bad settings, DataError when `resume` is not of this
-/// network, NumericalError naming the step when loss or gradient is not finite.
+/// initial weights. Throws ConfigError for bad settings and a `resume` beyond num_steps,
+/// DataError when `resume` is not of this network, ShapeError when the data give other points than
+/// DataSet says, NumericalError naming the step when loss or gradient is not finite.
 TrainState train(const TrainConfig& config, const DataSet& data, const TrainObserver& observer = {},
                  const TrainState* resume = nullptr);
 /// The EMA network of a state, with provenance filled in from config and data.

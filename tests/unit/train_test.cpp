@@ -346,6 +346,47 @@ TEST(Train, RefusesBadSettings) {
   }
 }
 
+// A user's data set: what `make` returns.
+class MadeData : public DataSet {
+ public:
+  explicit MadeData(std::function<Tensor(int64_t, Rng&)> make) : make_(std::move(make)) {}
+  Tensor sample(int64_t num_samples, Rng& rng) const override { return make_(num_samples, rng); }
+  int64_t event_dim() const override { return 2; }
+  std::string describe() const override { return "made"; }
+
+ private:
+  std::function<Tensor(int64_t, Rng&)> make_;
+};
+
+TEST(Train, RefusesPointsOfAnotherShapeOrType) {
+  const TrainConfig config = small_training();
+  const std::string rows = std::to_string(config.batch_size);
+  const auto train_on = [&](const std::function<Tensor(int64_t)>& make) {
+    return train(config, MadeData([&](int64_t n, Rng&) { return make(n); }));
+  };
+  const std::string where = "train: the data made gave points of ";
+  EXPECT_THROW_MSG(train_on([](int64_t n) { return at::zeros({n, 1}, at::kDouble); }), ShapeError,
+                   where + "shape (" + rows + ", 1), must be (" + rows + ", 2)");
+  EXPECT_THROW_MSG(train_on([](int64_t) { return at::zeros({3, 2}, at::kDouble); }), ShapeError,
+                   where + "shape (3, 2), must be (" + rows + ", 2)");
+  EXPECT_THROW_MSG(train_on([](int64_t) { return Tensor(); }), ShapeError,
+                   where + "shape (undefined), must be (" + rows + ", 2)");
+  EXPECT_THROW_MSG(train_on([](int64_t n) { return at::zeros({n, 2}, at::kLong); }), ShapeError,
+                   where + "dtype Long on cpu, must be Float or Double on cpu");
+}
+
+TEST(Train, StridesOfThePointsChangeNothing) {
+  const TrainConfig config = small_training();
+  const DataSetPtr data = builtin_data("moons");
+  const MadeData transposed(
+      [&](int64_t n, Rng& rng) { return data->sample(n, rng).t().contiguous().t(); });
+  const TrainState found = train(config, transposed);
+  const TrainState expected = train(config, *data);
+  for (const auto& [name, tensor] : expected.tensors) {
+    EXPECT_TRUE(at::equal(found.tensors.at(name), tensor)) << name;
+  }
+}
+
 TEST(Train, RefusesStatesOfOtherTrainings) {
   TrainConfig config = small_training();
   const DataSetPtr data = builtin_data("moons");
