@@ -42,6 +42,11 @@ Json spread_of(const std::vector<Json>& rows, const std::string& pointer) {
   return spread_json(values);
 }
 
+// A whole number and nothing else: these go into the page as they are.
+int64_t whole_at(const Json& json, const char* key) {
+  return json.at(key).get_ref<const Json::number_integer_t&>();
+}
+
 Json published_json(const Spread& spread) { return {{"mean", spread.mean}, {"sd", spread.sd}}; }
 
 double deviation(const Json& ours, const Spread& published) {
@@ -87,7 +92,7 @@ Json summary_row(const TableRow& row, const std::vector<Json>& runs) {
   json["deviation_in_published_sd"] = {{"ll", number_or_null(deviation(ours.at("ll"), row.ll))},
                                        {"w2", number_or_null(deviation(ours.at("w2"), row.w2))},
                                        {"gmm", number_or_null(deviation(ours.at("gmm"), row.gmm))}};
-  json["evaluations_per_chain"] = runs.front().at("evaluations_per_chain");
+  json["evaluations_per_chain"] = whole_at(runs.front(), "evaluations_per_chain");
   json["acceptance"] = spread_of(runs, "/acceptance/mean");
   json["seconds"] = spread_of(runs, "/seconds/total");
   return json;
@@ -252,7 +257,8 @@ void check_repeat(const Json& json, const std::string& path) {
                     ": not a repeat file of this version (format motet.table1.repeat.1)");
   }
   try {
-    summarise({json});
+    table1_markdown(summarise({json}));
+    whole_at(json.at("settings"), "num_samples");
   } catch (const Json::exception& error) {
     throw DataError("reproduce: " + path + ": malformed: " + error.what());
   }
@@ -293,7 +299,7 @@ Json summarise(const std::vector<Json>& repeats) {
   summary["repeats"] = Json::array();
   std::vector<Json> exact;
   for (const Json& repeat : repeats) {
-    summary["repeats"].push_back(repeat.at("repeat"));
+    summary["repeats"].push_back(whole_at(repeat, "repeat"));
     exact.push_back(repeat.at("exact"));
   }
   summary["rows"] = summary_rows(repeats);

@@ -96,6 +96,26 @@ Json repeat(int number, const Json& rows) {
           {"rows", rows}};
 }
 
+TEST_F(Reproduce, RefusesTextWhereThePageShowsANumber) {
+  Json rows = {{"score/u-la", row(-7.5, 4.4, 0.015)}};
+  rows["score/u-la"]["evaluations_per_chain"] = "<script>alert(1)</script>";
+  write("repeat-01.json", repeat(1, rows));
+  const auto refused = [&] {
+    return message<DataError>([&] { summarise_table1(folder_.string()); });
+  };
+  const std::string malformed = "reproduce: " + path("repeat-01.json") + ": malformed: ";
+  EXPECT_THAT(refused(), testing::StartsWith(malformed));
+  Json numbered = repeat(1, {{"score/u-la", row(-7.5, 4.4, 0.015)}});
+  numbered["repeat"] = "1";
+  write("repeat-01.json", numbered);
+  EXPECT_THAT(refused(), testing::StartsWith(malformed));
+  numbered["repeat"] = 1;
+  numbered["settings"]["num_samples"] = "many";
+  write("repeat-01.json", numbered);
+  EXPECT_THAT(refused(), testing::StartsWith(malformed));
+  EXPECT_FALSE(fs::exists(path("report.html")));
+}
+
 TEST_F(Reproduce, TableHasFiveEnergyAndTenScoreRows) {
   EXPECT_THAT(
       row_names(table1_rows()),
