@@ -10,6 +10,14 @@ namespace {
 
 const std::string kGood = "[model.ring]\nlaw = \"ring\"\n[model.bar]\nlaw = \"bar\"\n";
 
+std::string many(int count, const std::string& text) {
+  std::string all;
+  for (int i = 0; i < count; ++i) {
+    all += text;
+  }
+  return all;
+}
+
 struct Refusal {
   const char* name;
   std::string toml;
@@ -60,6 +68,15 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Syntax", "seed = = 1\n",
                 "config: product.toml:1: Error while parsing value: could not determine value "
                 "type"},
+        Refusal{"KeyOfManyParts", "seed = 1\n" + many(60000, "a.") + "a = 1\n",
+                "config: product.toml:2: more than 32 dots in a key or word, or more than 128 in "
+                "a line with quotes"},
+        Refusal{"KeyOfManyQuotedParts", many(30000, "a.\"=\".") + "a = 1\n",
+                "config: product.toml:1: more than 32 dots in a key or word, or more than 128 in "
+                "a line with quotes"},
+        Refusal{"TableOfManyParts", "[" + many(60000, "a.") + "a]\n",
+                "config: product.toml:1: more than 32 dots in a key or word, or more than 128 in "
+                "a line with quotes"},
         Refusal{"NoModels", "seed = 1\n",
                 "config: product.toml: no [model.NAME] table; name at least one factor, with "
                 "weights = \"FILE\" or law = ..."},
@@ -164,6 +181,11 @@ TEST(Config, RefusesOverridesByTheirText) {
                    "config: --set: seed = -1, must be >= 0");
   EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"sed=1"}), ConfigError,
                    "config: --set: unknown key sed; did you mean seed?");
+  EXPECT_THROW(parse_config(kGood, "a.toml", {"device=\xff"}), ConfigError);  // not UTF-8
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"a" + many(33, ".a") + "=1"}), ConfigError,
+                   "config: --set a" + many(29, ".a") +
+                       ". ...: more than 32 dots in a key or word, or more than 128 in a line "
+                       "with quotes");
 }
 
 TEST(Config, CheckpointKeysDoNotDecideTheResult) {
