@@ -4,6 +4,7 @@
 
 #include <torch/types.h>
 
+#include <cmath>
 #include <filesystem>
 
 #include "io_detail.hpp"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr const char* kVersion = "1";
 constexpr int64_t kNumCounts = 6;
+constexpr int64_t kMaxSteps = int64_t{1} << 32;
 
 Tensor numbers(const std::vector<double>& values) {
   return values.empty() ? at::zeros({0}, at::kDouble) : at::tensor(values, at::kDouble);
@@ -41,10 +43,6 @@ Tensor get_or_undefined(const TensorFile& file, const std::string& name,
   return found == file.tensors.end() ? Tensor() : found->second.clone().to(at::Device(device));
 }
 
-[[noreturn]] void refuse(const std::string& path, const std::string& why) {
-  throw DataError("checkpoint: " + path + ": " + why);
-}
-
 void compare(const std::string& path, const Identity& saved, const Identity& now) {
   const auto differs = [&](const std::string& key, const std::string& was, const std::string& is) {
     throw ConfigError("checkpoint: " + path + ": made with " + key + " = " + was +
@@ -66,7 +64,45 @@ void compare(const std::string& path, const Identity& saved, const Identity& now
   }
 }
 
+// Casting any other double to an integer is undefined behaviour.
+int64_t to_count(const std::string& path, const std::string& name, double value, int64_t max) {
+  if (!(value >= 0.0 && value <= static_cast<double>(max)) || value != std::floor(value)) {
+    refuse(path, name + " = " + number_text(value) + ", must be a whole number in [0, " +
+                     std::to_string(max) + "]");
+  }
+  return static_cast<int64_t>(value);
+}
+
+// What a state can hold of each chain; a checkpoint may have been changed or made by anyone.
+void check_chains(const AnnealState& state, const std::string& path) {
+  const ChainState& chains = state.chains;
+  const auto check = [&](const char* name, const Tensor& tensor, at::IntArrayRef shape) {
+    if (tensor.defined() && (tensor.sizes() != shape || !tensor.is_floating_point())) {
+      refuse(path, std::string(name) + " is " + c10::toString(tensor.scalar_type()) + " " +
+                       shape_text(tensor.sizes()) + ", must be floats of shape " +
+                       shape_text(shape));
+    }
+  };
+  if (chains.x.dim() < 1) {
+    refuse(path, "chains.x has the wrong shape");
+  }
+  check("chains.x", chains.x, chains.x.sizes());
+  check("chains.momentum", chains.momentum, chains.x.sizes());
+  check("chains.score", chains.eval.score, chains.x.sizes());
+  check("chains.remainder", chains.eval.remainder, chains.x.sizes());
+  check("chains.log_density", chains.eval.log_density, {chains.x.size(0)});
+  for (const Tensor& counter : {state.num_accepted, state.num_invalid}) {
+    if (counter.dim() != 0 || counter.scalar_type() != at::kLong) {
+      refuse(path, "anneal.num_accepted and anneal.num_invalid must be int64 numbers");
+    }
+  }
+}
+
 }  // namespace
+
+void refuse(const std::string& path, const std::string& why) {
+  throw DataError("checkpoint: " + path + ": " + why);
+}
 
 CheckpointClock::CheckpointClock(const CheckpointConfig& config)
     : config_(config), last_(std::chrono::steady_clock::now()) {}
@@ -154,6 +190,11 @@ double checkpoint_number(const TensorFile& file, const std::string& path, const 
   return values[0];
 }
 
+int64_t checkpoint_count(const TensorFile& file, const std::string& path, const std::string& name,
+                         int64_t max) {
+  return to_count(path, name, checkpoint_number(file, path, name), max);
+}
+
 void pack(const TrainState& state, TensorFile& file) {
   put_number(file, "train.step", static_cast<double>(state.step));
   put_number(file, "train.pending_loss", state.pending_loss);
@@ -174,7 +215,7 @@ void pack(const TrainState& state, TensorFile& file) {
 
 TrainState unpack_train(const TensorFile& file, const std::string& path) {
   TrainState state;
-  state.step = static_cast<int64_t>(checkpoint_number(file, path, "train.step"));
+  state.step = checkpoint_count(file, path, "train.step", kMaxSteps);
   state.pending_loss = checkpoint_number(file, path, "train.pending_loss");
   const std::string prefix = "state.";
   for (const auto& [name, tensor] : file.tensors) {
@@ -189,8 +230,8 @@ TrainState unpack_train(const TensorFile& file, const std::string& path) {
   }
   for (int64_t i = 0; i < held_out.size(0); ++i) {
     const std::vector<double> row = to_vector(held_out[i]);
-    state.held_out.push_back(
-        {static_cast<int64_t>(row[0]), row[1], std::vector<double>(row.begin() + 2, row.end())});
+    state.held_out.push_back({to_count(path, "train.held_out", row[0], kMaxSteps), row[1],
+                              std::vector<double>(row.begin() + 2, row.end())});
   }
   return state;
 }
@@ -251,9 +292,8 @@ void pack(const AnnealState& state, TensorFile& file) {
 AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
                           const std::string& device) {
   AnnealState state;
-  state.level_position =
-      static_cast<int64_t>(checkpoint_number(file, path, "anneal.level_position"));
-  state.step = static_cast<int64_t>(checkpoint_number(file, path, "anneal.step"));
+  state.level_position = checkpoint_count(file, path, "anneal.level_position", kMaxSteps);
+  state.step = checkpoint_count(file, path, "anneal.step", kMaxSteps);
   state.network_seconds = checkpoint_number(file, path, "anneal.network_seconds");
   for (const char* name : {"anneal.num_accepted", "anneal.num_invalid", "chains.x"}) {
     checkpoint_tensor(file, path, name);
@@ -265,6 +305,7 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   state.chains.eval.score = get_or_undefined(file, "chains.score", device);
   state.chains.eval.log_density = get_or_undefined(file, "chains.log_density", device);
   state.chains.eval.remainder = get_or_undefined(file, "chains.remainder", device);
+  check_chains(state, path);
   state.levels = unpack_levels(file, path, "anneal");
   return state;
 }

@@ -41,10 +41,15 @@ TensorFile read_checkpoint(const std::string& path, const std::string& kind,
 /// After the run's files are in place. A checkpoint that cannot be removed does no harm.
 void remove_checkpoint(const std::string& path);
 
+/// Throws DataError "checkpoint: PATH: WHY".
+[[noreturn]] void refuse(const std::string& path, const std::string& why);
 /// Entry of a checkpoint; DataError naming it when it is missing.
 const Tensor& checkpoint_tensor(const TensorFile& file, const std::string& path,
                                 const std::string& name);
 double checkpoint_number(const TensorFile& file, const std::string& path, const std::string& name);
+/// The same for a whole number in [0, max]; DataError for others.
+int64_t checkpoint_count(const TensorFile& file, const std::string& path, const std::string& name,
+                         int64_t max);
 
 void pack(const TrainState& state, TensorFile& file);
 TrainState unpack_train(const TensorFile& file, const std::string& path);

@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "checkpoint.hpp"
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/report.hpp"
@@ -145,6 +146,9 @@ class SampleRun {
   int64_t num_tiles() const {
     return (config_.num_samples + config_.tile_size - 1) / config_.tile_size;
   }
+  int64_t tile_size(int64_t tile) const {
+    return std::min(config_.tile_size, config_.num_samples - tile * config_.tile_size);
+  }
   int64_t num_kept() const { return std::min(config_.num_samples, config_.metrics_num_samples); }
   double seconds() const { return seconds_before_ + watch_.seconds(); }
 
@@ -155,17 +159,19 @@ class SampleRun {
       fail(config_, "--resume needs the output file that names the checkpoint: give --out");
     }
     const TensorFile file = detail::read_checkpoint(checkpoint_, "sample", identity_);
-    tile_ = static_cast<int64_t>(detail::checkpoint_number(file, checkpoint_, "run.tile"));
+    tile_ = detail::checkpoint_count(file, checkpoint_, "run.tile", num_tiles());
     seconds_before_ = detail::checkpoint_number(file, checkpoint_, "run.seconds");
     network_seconds_ = detail::checkpoint_number(file, checkpoint_, "run.network_seconds");
     kept_ = detail::checkpoint_tensor(file, checkpoint_, "run.kept").clone();
     levels_ = detail::unpack_levels(file, checkpoint_, "run");
+    check_finished();
     check_rows();
     first_step_ = tile_ * num_steps_;
     if (tile_ == num_tiles()) {
       return std::nullopt;
     }
     AnnealState state = detail::unpack_anneal(file, checkpoint_, config_.device);
+    check_chains(state);
     first_step_ += steps_done(state);
     return state;
   }
@@ -188,6 +194,37 @@ class SampleRun {
     }
   }
 
+  // What the finished tiles left fits this run: a checkpoint may have been changed or made by
+  // anyone.
+  void check_finished() const {
+    const size_t num_levels = tile_ == 0 ? 0 : sampler_.anneal.levels.size();
+    if (levels_.size() != num_levels) {
+      detail::refuse(checkpoint_, "run.counts has " + std::to_string(levels_.size()) +
+                                      " levels, must have " + std::to_string(num_levels));
+    }
+    std::vector<int64_t> shape = {std::min(tile_ * config_.tile_size, num_kept())};
+    if (tile_ > 0) {
+      const std::vector<int64_t> event = target_->event_shape();
+      shape.insert(shape.end(), event.begin(), event.end());
+    }
+    if (kept_.sizes() != at::IntArrayRef(shape) || kept_.scalar_type() != at::kFloat) {
+      detail::refuse(checkpoint_, "run.kept has shape " + detail::shape_text(kept_.sizes()) +
+                                      ", must have float32 " + detail::shape_text(shape));
+    }
+  }
+
+  void check_chains(const AnnealState& state) const {
+    const int64_t size = tile_size(tile_);
+    const Eval& eval = state.chains.eval;
+    const bool is_whole = target_->is_exact()
+                              ? eval.log_density.defined() && !eval.remainder.defined()
+                              : eval.log_density.defined() || eval.remainder.defined();
+    if (state.chains.x.size(0) != size || (eval.score.defined() && !is_whole)) {
+      detail::refuse(checkpoint_, "chains.* must be those of " + std::to_string(size) +
+                                      " chains of " + target_->describe());
+    }
+  }
+
   void open_writer() {
     if (!files_.resume) {
       detail::remove_checkpoint(checkpoint_);  // the rows that an old one counts on go now
@@ -199,7 +236,7 @@ class SampleRun {
 
   void run_tile(const AnnealState* state) {
     const int64_t first = tile_ * config_.tile_size;
-    const int64_t size = std::min(config_.tile_size, config_.num_samples - first);
+    const int64_t size = tile_size(tile_);
     const Rng rng = Rng(config_.seed).for_chains(first);
     std::vector<int64_t> shape = target_->event_shape();
     shape.insert(shape.begin(), size);

@@ -1,0 +1,123 @@
+// A checkpoint that was changed is refused with what is wrong, not believed.
+#include "checkpoint.hpp"
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <functional>
+#include <limits>
+
+#include "cli/process.hpp"
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "support/throw_message.hpp"
+
+namespace motet {
+namespace {
+
+using Tensors = std::map<std::string, Tensor>;
+using Change = std::function<void(Tensors&)>;
+
+// Three tiles of three levels of two steps.
+const std::string kSample = R"(num_samples = 50
+tile_size = 20
+seed = 3
+[model.ring]
+law = "ring"
+[schedule]
+num_levels = 3
+[anneal]
+steps_per_level = 2
+)";
+
+Tensor number(double value) { return at::tensor({value}, at::kDouble); }
+
+class ChangedCheckpoint : public testing::Test {
+ protected:
+  void SetUp() override {
+    files_.samples = folder_ / "x.npy";
+    checkpoint_ = files_.samples + ".checkpoint";
+    RunHooks hooks;
+    hooks.should_stop = [asked = 0]() mutable { return ++asked == 8; };  // in the second tile
+    EXPECT_THROW(run(config_, files_, hooks), Interrupted);
+    files_.resume = true;
+    saved_ = read_safetensors(checkpoint_);
+  }
+
+  void expect_refused(const Change& change, const std::string& why) {
+    TensorFile file = saved_;
+    change(file.tensors);
+    write_safetensors(checkpoint_, file);
+    EXPECT_THROW_MSG(run(config_, files_), DataError, "checkpoint: " + checkpoint_ + ": " + why);
+  }
+
+  const test::Folder folder_;
+  const SampleConfig config_ = parse_config(kSample, "s.toml");
+  RunFiles files_;
+  std::string checkpoint_;
+  TensorFile saved_;
+};
+
+TEST_F(ChangedCheckpoint, IsTakenAsItWas) { EXPECT_EQ(run(config_, files_).samples.size(0), 50); }
+
+TEST_F(ChangedCheckpoint, IsRefusedForNumbersThatCountNothing) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const auto with = [](const std::string& name, double value) {
+    return [name, value](Tensors& tensors) { tensors[name] = number(value); };
+  };
+  expect_refused(with("run.tile", nan), "run.tile = nan, must be a whole number in [0, 3]");
+  expect_refused(with("run.tile", 1e300), "run.tile = 1e+300, must be a whole number in [0, 3]");
+  expect_refused(with("run.tile", -1.0), "run.tile = -1.0, must be a whole number in [0, 3]");
+  expect_refused(with("anneal.step", 0.5),
+                 "anneal.step = 0.5, must be a whole number in [0, 4294967296]");
+  expect_refused(with("anneal.level_position", nan),
+                 "anneal.level_position = nan, must be a whole number in [0, 4294967296]");
+}
+
+TEST_F(ChangedCheckpoint, IsRefusedForTensorsOfAnotherShape) {
+  const auto with = [](const std::string& name, const Tensor& tensor) {
+    return [name, tensor](Tensors& tensors) { tensors[name] = tensor; };
+  };
+  expect_refused(
+      [](Tensors& tensors) {
+        tensors["run.counts"] = at::zeros({9, 6}, at::kLong);
+        tensors["run.step_size"] = at::zeros({9}, at::kDouble);
+      },
+      "run.counts has 9 levels, must have 3");
+  expect_refused(with("run.kept", at::zeros({7, 2})),
+                 "run.kept has shape (7, 2), must have float32 (20, 2)");
+  expect_refused(with("run.kept", at::zeros({20, 2}, at::kDouble)),
+                 "run.kept has shape (20, 2), must have float32 (20, 2)");
+  expect_refused(with("chains.x", at::zeros({})), "chains.x has the wrong shape");
+  expect_refused(with("chains.momentum", at::zeros({20})),
+                 "chains.momentum is Float (20), must be floats of shape (20, 2)");
+  expect_refused(with("chains.log_density", at::zeros({20}, at::kLong)),
+                 "chains.log_density is Long (20), must be floats of shape (20)");
+  expect_refused(with("anneal.num_accepted", at::zeros({3}, at::kLong)),
+                 "anneal.num_accepted and anneal.num_invalid must be int64 numbers");
+  expect_refused(
+      [](Tensors& tensors) {
+        for (const char* name : {"score", "log_density", "remainder", "momentum"}) {
+          tensors.erase(std::string("chains.") + name);
+        }
+        tensors["chains.x"] = at::zeros({5, 2});
+      },
+      "chains.* must be those of 20 chains of " + ring()->describe());
+}
+
+TEST(ChangedTrainCheckpoint, IsRefusedForAStepThatCountsNothing) {
+  TrainState state;
+  TensorFile file;
+  detail::pack(state, file);
+  file.tensors["train.step"] = number(std::numeric_limits<double>::infinity());
+  EXPECT_THROW_MSG(detail::unpack_train(file, "c"), DataError,
+                   "checkpoint: c: train.step = inf, must be a whole number in [0, 4294967296]");
+  file.tensors["train.step"] = number(3.0);
+  file.tensors["train.held_out"] = at::full({1, 3}, -1e300, at::kDouble);
+  EXPECT_THROW_MSG(
+      detail::unpack_train(file, "c"), DataError,
+      "checkpoint: c: train.held_out = -1e+300, must be a whole number in [0, 4294967296]");
+}
+
+}  // namespace
+}  // namespace motet
