@@ -38,6 +38,7 @@ void check(const ReproduceConfig& config) {
   check_within("batch_size", config.batch_size, 1, kMaxCount);
   check_within("num_samples", config.num_samples, kMinSamples, kMaxSamples);
   make_sampler("reverse", config.preset, NoiseSchedule::cosine(100));  // checks the preset's name
+  detail::check_sampling(config);
 }
 
 }  // namespace

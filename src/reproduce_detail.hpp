@@ -19,6 +19,8 @@ Json settings_json(const ReproduceConfig& config);
 /// "" when they agree.
 std::string settings_difference(const Json& here, const Json& there);
 
+/// Throws ConfigError when the rows cannot be sampled as the config says, for want of a device.
+void check_sampling(const ReproduceConfig& config);
 /// The repeat's file so far; a new one when there is none. Throws ConfigError when it exists
 /// without config.resume, or was made with other settings.
 Json open_repeat(const ReproduceConfig& config, int64_t repeat);

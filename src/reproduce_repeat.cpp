@@ -13,6 +13,7 @@
 #include "motet/io.hpp"
 #include "reproduce_detail.hpp"
 #include "sample_run.hpp"
+#include "settings.hpp"
 
 namespace motet::detail {
 namespace {
@@ -49,7 +50,8 @@ SampleConfig sampling_config(const ReproduceConfig& config, const TableRow& row,
   std::string toml = "seed = " + std::to_string(sampling_seed(repeat)) +
                      "\nnum_samples = " + std::to_string(config.num_samples) + "\nsampler = \"" +
                      row.sampler + "\"\npreset = \"" + config.preset + "\"\ncompute = \"" +
-                     to_string(config.compute) + "\"\ndevice = \"" + config.device + "\"\n";
+                     to_string(config.compute) + "\"\ndevice = " + to_toml(Value(config.device)) +
+                     "\n";
   for (const char* factor : kFactors) {
     toml += "[model." + std::string(factor) + "]\nweights = \"" +
             weights_name(row.parameterisation, factor) + "\"\n";
@@ -158,6 +160,10 @@ void make_folder(const fs::path& path) {
 }
 
 }  // namespace
+
+void check_sampling(const ReproduceConfig& config) {
+  check_device(sampling_config(config, table1_rows().front(), config.first_repeat, config.folder));
+}
 
 Json open_repeat(const ReproduceConfig& config, int64_t repeat) {
   const std::string path = (fs::path(config.folder) / (repeat_name(repeat) + ".json")).string();

@@ -28,16 +28,6 @@ constexpr int64_t kMinMeasured = 16;
   throw ConfigError("config: " + config.name + ": " + why);
 }
 
-void check_device(const SampleConfig& config) {
-  if (config.device == "cpu") {
-    return;
-  }
-  if (!at::hasCUDA()) {
-    fail(config, "device = \"" + config.device +
-                     "\", but this torch finds no CUDA device; use device = \"cpu\"");
-  }
-}
-
 NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
   const std::optional<NoiseSchedule> trained = target.schedule();
   if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
@@ -391,8 +381,15 @@ class SampleRun {
 
 }  // namespace
 
+void detail::check_device(const SampleConfig& config) {
+  if (config.device != "cpu" && !at::hasCUDA()) {
+    fail(config, "device = \"" + config.device +
+                     "\", but this torch finds no CUDA device; use device = \"cpu\"");
+  }
+}
+
 ModelPtr load_target(const SampleConfig& config) {
-  check_device(config);
+  detail::check_device(config);
   std::vector<Term> terms;
   for (const TermConfig& term : config.terms) {
     ModelPtr model = term.law ? ModelPtr(term.law)

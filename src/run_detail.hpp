@@ -41,4 +41,7 @@ std::string dump(const Json& json);
 /// work. Throws DataError.
 void check_writable(const RunFiles& files);
 
+/// Throws ConfigError when config.device is not there.
+void check_device(const SampleConfig& config);
+
 }  // namespace motet::detail

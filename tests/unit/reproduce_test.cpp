@@ -162,6 +162,11 @@ TEST_F(Reproduce, BadSettingsAreRefusedBeforeAnyWork) {
             "reproduce: num_samples = 15, must be in [16, 4000]");
   EXPECT_EQ(with([](ReproduceConfig& c) { c.preset = "papers"; }),
             "preset: unknown name \"papers\"; did you mean \"paper\"? Known: paper, corrected");
+  EXPECT_EQ(with([](ReproduceConfig& c) { c.device = "tpu"; }),
+            "config: reproduce:6: device = \"tpu\", must be one of \"cpu\", \"cuda\"; did you mean "
+            "\"cpu\"?");
+  EXPECT_THAT(with([](ReproduceConfig& c) { c.device = "cpu\"\nseed = 7 # "; }),
+              testing::StartsWith("config: reproduce:6: device = "));
   EXPECT_TRUE(fs::is_empty(folder_));
 }
 
