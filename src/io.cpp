@@ -220,6 +220,15 @@ void check_output_path(const std::string& path) {
   }
 }
 
+bool path_exists(const std::string& path) {
+  std::error_code error;
+  const bool exists = std::filesystem::exists(path, error);
+  if (error) {
+    throw DataError("read: " + path + ": cannot be opened: " + error.message());
+  }
+  return exists;
+}
+
 int write_at(int descriptor, const void* data, size_t size, int64_t offset) {
   const auto* source = static_cast<const char*>(data);
   while (size > 0) {

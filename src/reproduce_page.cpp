@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "io_detail.hpp"
 #include "motet/io.hpp"
 #include "motet/report.hpp"
 #include "report_detail.hpp"
@@ -34,9 +35,9 @@ const Json* find_row(const Json& summary, const std::string& name) {
 // Samples of the first repeat that kept them; undefined when none did.
 Tensor find_samples(const Json& summary, const std::string& folder, const std::string& row) {
   for (const Json& repeat : summary.at("repeats")) {
-    const fs::path path = fs::path(folder) / repeat_name(repeat) / samples_name(row);
-    if (fs::exists(path)) {
-      return read_npy(path.string());
+    const std::string path = (fs::path(folder) / repeat_name(repeat) / samples_name(row)).string();
+    if (path_exists(path)) {
+      return read_npy(path);
     }
   }
   return {};

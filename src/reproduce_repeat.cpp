@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "checkpoint.hpp"
+#include "io_detail.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "reproduce_detail.hpp"
@@ -78,7 +79,7 @@ RunHooks labelled(const RunHooks& hooks, const std::string& label) {
 void train_network(const TrainJob& job, const std::string& path, bool resume,
                    const RunHooks& hooks) {
   const std::string checkpoint = path + ".checkpoint";
-  if (fs::exists(path)) {
+  if (path_exists(path)) {
     const std::map<std::string, std::string> provenance = load_weights(path).provenance;
     const auto found = provenance.find("config");
     if (found == provenance.end() || found->second != job.toml) {
@@ -94,7 +95,7 @@ void train_network(const TrainJob& job, const std::string& path, bool resume,
   RunFiles files;
   files.weights = path;
   files.json = fs::path(path).replace_extension(".json").string();
-  files.resume = resume && fs::exists(checkpoint);
+  files.resume = resume && path_exists(checkpoint);
   run_train(checkpointed, files, hooks);
 }
 
@@ -167,7 +168,7 @@ void check_sampling(const ReproduceConfig& config) {
 
 Json open_repeat(const ReproduceConfig& config, int64_t repeat) {
   const std::string path = (fs::path(config.folder) / (repeat_name(repeat) + ".json")).string();
-  if (!fs::exists(path)) {
+  if (!path_exists(path)) {
     return new_repeat(config, repeat);
   }
   if (!config.resume) {
@@ -208,7 +209,7 @@ void reproduce_repeat(const ReproduceConfig& config, const std::vector<TableRow>
     const SampleConfig sampling = sampling_config(config, row, repeat, folder.string());
     RunFiles files;
     files.samples = (folder / samples_name(row.name())).string();
-    files.resume = config.resume && fs::exists(files.samples + ".checkpoint");
+    files.resume = config.resume && path_exists(files.samples + ".checkpoint");
     const RunReport report = run(sampling, files, labelled(hooks, name + " " + row.name()));
     if (json.at("exact").is_null()) {
       json["exact"] = exact_json(report.reference, repeat);

@@ -8,11 +8,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <limits>
 
 #include "checkpoint.hpp"
 #include "error_shape.hpp"
+#include "io_detail.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/report.hpp"
@@ -170,12 +170,12 @@ class SampleRun {
 
   // All rows were written and took their final name before the run was stopped.
   bool rows_are_final() const {
-    return tile_ == num_tiles() && !std::filesystem::exists(partial_path()) &&
-           std::filesystem::exists(files_.samples);
+    return tile_ == num_tiles() && !detail::path_exists(partial_path()) &&
+           detail::path_exists(files_.samples);
   }
 
   void check_rows() const {
-    if (tile_ > 0 && !files_.samples.empty() && !std::filesystem::exists(partial_path()) &&
+    if (tile_ > 0 && !files_.samples.empty() && !detail::path_exists(partial_path()) &&
         !rows_are_final()) {
       const int64_t num_rows = std::min(tile_ * config_.tile_size, config_.num_samples);
       throw DataError("resume: " + partial_path() + ": missing, but it holds the rows of " +

@@ -170,6 +170,13 @@ TEST_F(Reproduce, BadSettingsAreRefusedBeforeAnyWork) {
   EXPECT_TRUE(fs::is_empty(folder_));
 }
 
+TEST_F(Reproduce, FolderThatCannotBeNamedIsADataError) {
+  ReproduceConfig config = tiny({"score/reverse"});
+  config.folder = path(std::string(300, 'a'));
+  EXPECT_EQ(message<DataError>([&] { reproduce_table1(config); }),
+            "read: " + config.folder + "/repeat-01.json: cannot be opened: File name too long");
+}
+
 TEST_F(Reproduce, SummaryIsMeanSampleDeviationAndDistanceInPublishedDeviations) {
   write("repeat-01.json", repeat(1, {{"score/hmc-4-curve", row(-4.00, 3.0, .0030)}}));
   write("repeat-02.json", repeat(2, {{"score/hmc-4-curve", row(-4.10, 2.6, .0034)},
