@@ -27,8 +27,9 @@ function(motet_find_torch result)
       file(GLOB folder "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch")
     endif()
   endif()
-  if(NOT EXISTS "${folder}/lib/libtorch_cpu.so" OR NOT EXISTS "${folder}/include/torch/types.h" AND
-     NOT EXISTS "${folder}/include/torch/csrc/api/include/torch/types.h")
+  if(NOT EXISTS "${folder}/lib/libtorch_cpu.so" OR
+     (NOT EXISTS "${folder}/include/torch/types.h" AND
+      NOT EXISTS "${folder}/include/torch/csrc/api/include/torch/types.h"))
     message(FATAL_ERROR "setup: no torch found (looked in '${folder}'). Run ./run setup, or set "
                         "MOTET_TORCH to the folder of an installed torch 2.x.")
   endif()

@@ -101,8 +101,8 @@ class AtomicFile {
 /// Throws DataError when `path` cannot be the name of an output: its folder is missing, or it is a
 /// folder or a device (renaming onto /dev/null would replace the device).
 void check_output_path(const std::string& path);
-/// Whether something has the name `path`. Throws DataError when the system does not tell (a name too
-/// long, a folder that may not be entered).
+/// Whether something has the name `path`. Throws DataError when the system does not tell: a name too
+/// long, a folder that may not be entered.
 bool path_exists(const std::string& path);
 /// Writes all bytes at `offset`; returns 0 or the system's error number.
 int write_at(int descriptor, const void* data, size_t size, int64_t offset);
