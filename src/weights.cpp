@@ -34,6 +34,7 @@ const std::string kScheduleKey = "motet.schedule";
 const std::string kProvenancePrefix = "motet.provenance.";
 const std::string kFormat = "1";
 const std::string kArchitecture = "residual_mlp";
+constexpr size_t kMaxKeys = 16;             // a key is looked up by going through all
 constexpr size_t kMaxJsonSize = 4'000'000;  // 100,000 levels at full precision take 2.4 MB
 
 // The sizes of a config, and the largest that a file may ask for: expected_tensors() is built from
@@ -69,6 +70,9 @@ Json parse_flat_object(const std::string& text, const std::string& where) {
                            (event == Json::parse_event_t::array_start && depth > 1);
     if (is_nested) {
       throw DataError(where + "is nested too deeply");
+    }
+    if (event == Json::parse_event_t::key && keys.size() == kMaxKeys) {
+      throw DataError(where + "has more than " + std::to_string(kMaxKeys) + " keys");
     }
     if (event == Json::parse_event_t::key && !keys.insert(value.get<std::string>()).second) {
       throw DataError(where + "duplicate key " + detail::quoted_text(value.get<std::string>()));
@@ -116,6 +120,19 @@ void check_size(const Size& size, const Json& value, const std::string& where) {
   }
 }
 
+// A loaded network keeps what every level adds in every block: more numbers than the file holds.
+void check_level_table(const NetworkConfig& config, const std::string& where) {
+  constexpr int64_t kMaxNumbers = int64_t{1} << 28;  // 1 GiB
+  constexpr int64_t kStep = 32;                      // rows are padded to full registers
+  const int64_t row = (config.widen * config.width + kStep - 1) / kStep * kStep;
+  const int64_t numbers = config.num_levels * config.num_blocks * row;
+  if (numbers > kMaxNumbers) {
+    throw DataError(where + "num_levels * num_blocks * widen * width = " + std::to_string(numbers) +
+                    " (the last two rounded up to 32), must be at most " +
+                    std::to_string(kMaxNumbers));
+  }
+}
+
 NetworkConfig parse_config(const std::string& text, const std::string& where) {
   const Json object = parse_flat_object(text, where);
   std::vector<std::string> known;
@@ -128,6 +145,7 @@ NetworkConfig parse_config(const std::string& text, const std::string& where) {
     check_size(size, object[size.name], where);
     config.*size.member = object[size.name].get<int64_t>();
   }
+  check_level_table(config, where);
   return config;
 }
 
@@ -263,6 +281,7 @@ void save_weights(const std::string& path, const Weights& weights) {
     config[size.name] = weights.config.*size.member;
     check_size(size, config[size.name], prefix + kConfigKey + ": ");
   }
+  check_level_table(weights.config, prefix + kConfigKey + ": ");
   check_num_levels(weights, prefix);
   check_tensors(weights, prefix);
   // The shortest decimal that reads back to the same double: exact.

@@ -163,6 +163,24 @@ TEST_F(WeightsTest, RefusesSizesOutOfRange) {
   }
 }
 
+TEST_F(WeightsTest, RefusesMoreKeysThanTheFormatHas) {
+  std::string many = "{\"a0\":1";
+  for (int i = 1; i < 100'000; ++i) {
+    many += ",\"a" + std::to_string(i) + "\":1";
+  }
+  expect_refused(with_metadata("motet.config", (many + "}").c_str()),
+                 "motet.config: has more than 16 keys");
+}
+
+// 20 MB of tensors would become 25 GB of the levels' biases.
+TEST_F(WeightsTest, RefusesNetworksMuchLargerInMemoryThanInTheFile) {
+  const std::string config =
+      R"({"event_dim":2,"width":1,"num_blocks":1000,"widen":1,"embedding_dim":3,"num_levels":100000})";
+  expect_refused(with_metadata("motet.config", config.c_str()),
+                 "motet.config: num_levels * num_blocks * widen * width = 3200000000 (the last two "
+                 "rounded up to 32), must be at most 268435456");
+}
+
 TEST_F(WeightsTest, RefusesTensorsOfAnotherNetwork) {
   using Tensors = std::map<std::string, Tensor>;
   const std::string weight = "tensor \"input.weight\": ";
