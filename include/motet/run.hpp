@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -128,10 +129,10 @@ struct Progress {
   double seconds_left = 0.0;  ///< at the rate so far
   int64_t level = -1;         ///< sampling: the noise level
   /// Sampling: of the level before `level` in the plan, whose counts are complete (those of `level`
-  /// are still on the device). NaN at the first level, where that one had no MCMC steps, and for
-  /// kernels without a Metropolis test.
-  double acceptance = 0.0;
-  double loss = 0.0;  ///< training: of this step
+  /// are still on the device). NaN at the first level, where that one had no MCMC steps, for
+  /// kernels without a Metropolis test, and in training.
+  double acceptance = std::numeric_limits<double>::quiet_NaN();
+  double loss = std::numeric_limits<double>::quiet_NaN();  ///< training: of this step; else NaN
 };
 
 /// Called while a run works; both may be empty.

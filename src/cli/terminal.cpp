@@ -62,9 +62,11 @@ void print(const Progress& progress) {
   if (progress.level >= 0) {
     line << "  level " << progress.level;
   }
-  if (progress.phase == "train") {
+  // By what is known, not by the phase: reproduce gives its phases names of its own.
+  if (std::isfinite(progress.loss)) {
     line << "  loss " << fixed(progress.loss, 4);
-  } else if (std::isfinite(progress.acceptance)) {
+  }
+  if (std::isfinite(progress.acceptance)) {
     line << "  acceptance " << fixed(progress.acceptance, 3);
   }
   line << "  " << fixed(progress.steps_per_second, 1) << " steps/s  "
