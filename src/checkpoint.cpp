@@ -4,6 +4,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -312,8 +313,15 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
 
 std::string file_hash(const std::string& path) {
   uint64_t hash = 14695981039346656037ULL;
-  for (const char c : read_file(path)) {
-    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  const InputFile file(path, "read");  // not mapped: a data set's file may change meanwhile
+  constexpr int64_t kChunk = int64_t{1} << 20;
+  std::string chunk;
+  for (int64_t offset = 0; offset < file.size(); offset += kChunk) {
+    chunk.resize(static_cast<size_t>(std::min(kChunk, file.size() - offset)));
+    file.read(chunk.data(), static_cast<int64_t>(chunk.size()), offset);
+    for (const char c : chunk) {
+      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+    }
   }
   static const char* const kDigits = "0123456789abcdef";
   std::string text = "fnv1a64:";

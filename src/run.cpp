@@ -60,13 +60,26 @@ void check_sampler(const SampleConfig& config, const Sampler& sampler, const Mod
   }
 }
 
-detail::Identity identity_of(const SampleConfig& config) {
+using Sources = std::map<std::string, detail::WeightsSource>;
+
+Sources sources_of(const SampleConfig& config) {
+  Sources sources;
+  for (const TermConfig& term : config.terms) {
+    if (!term.weights.empty()) {
+      sources[term.name] = {detail::file_hash(term.weights),
+                            read_safetensors(term.weights).metadata};
+    }
+  }
+  return sources;
+}
+
+detail::Identity identity_of(const SampleConfig& config, const Sources& sources) {
   detail::Identity identity = config.identity;
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
   for (const TermConfig& term : config.terms) {
     if (!term.weights.empty()) {
-      identity["model." + term.name + ".weights (contents)"] = detail::file_hash(term.weights);
+      identity["model." + term.name + ".weights (contents)"] = sources.at(term.name).hash;
       if (compute_used(config.compute, config.device) != config.compute) {
         identity["compute_used"] = to_string(compute_used(config.compute, config.device));
       }
@@ -104,7 +117,8 @@ class SampleRun {
         target_(load_target(config)),
         schedule_(choose_schedule(config, *target_)),
         sampler_(resolve_sampler(config, schedule_)),
-        identity_(identity_of(config)),
+        sources_(sources_of(config)),
+        identity_(identity_of(config, sources_)),
         checkpoint_(detail::checkpoint_path(config.checkpoint, files)),
         clock_(config.checkpoint) {
     check_sampler(config, sampler_, *target_);
@@ -313,6 +327,7 @@ class SampleRun {
 
   RunReport measure() {
     outcome_.levels = levels_;
+    outcome_.sources = sources_;
     outcome_.network_seconds = network_seconds_;
     outcome_.total_seconds = seconds();
     outcome_.target = target_->describe();
@@ -363,6 +378,7 @@ class SampleRun {
   ModelPtr target_;
   NoiseSchedule schedule_;
   Sampler sampler_;
+  Sources sources_;
   detail::Identity identity_;
   std::string checkpoint_;
   detail::CheckpointClock clock_;

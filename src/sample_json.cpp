@@ -1,24 +1,22 @@
 // Every number of a sampling run as JSON. Keys are a promise to scripts: added to, never renamed.
 #include <algorithm>
 
-#include "checkpoint.hpp"
-#include "motet/io.hpp"
 #include "sample_run.hpp"
 
 namespace motet::detail {
 namespace {
 
-Json models_json(const SampleConfig& config) {
+Json models_json(const SampleConfig& config, const std::map<std::string, WeightsSource>& sources) {
   Json list = Json::array();
   for (const TermConfig& term : config.terms) {
     Json model = {{"name", term.name}, {"exponent", term.exponent}};
     if (term.law) {
       model["law"] = term.law->describe();
     } else {
-      const TensorFile file = read_safetensors(term.weights);
+      const WeightsSource& source = sources.at(term.name);
       model["weights"] = term.weights;
-      model["hash"] = file_hash(term.weights);
-      model["metadata"] = file.metadata;
+      model["hash"] = source.hash;
+      model["metadata"] = source.metadata;
     }
     list.push_back(std::move(model));
   }
@@ -92,7 +90,7 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   json["num_chains"] = config.num_samples;
   json["target"] = outcome.target;
   json["schedule"] = outcome.schedule;
-  json["models"] = models_json(config);
+  json["models"] = models_json(config, outcome.sources);
   json["sampler"] = sampler_json(sampler);
   json["metrics"] =
       outcome.metrics ? metrics_json(*outcome.metrics, outcome.num_measured) : Json(nullptr);

@@ -1,16 +1,25 @@
 // The JSON of a sampling run.
 #pragma once
 
+#include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "run_detail.hpp"
 
 namespace motet::detail {
 
+/// What a weights file was when the run read it.
+struct WeightsSource {
+  std::string hash;  ///< as file_hash
+  std::map<std::string, std::string> metadata;
+};
+
 /// What a finished sampling run knows.
 struct SampleOutcome {
   std::vector<LevelStats> levels;
+  std::map<std::string, WeightsSource> sources;  ///< by the factor's name; none for analytic laws
   double total_seconds = 0.0;
   double network_seconds = 0.0;
   std::string target;          ///< Model::describe()

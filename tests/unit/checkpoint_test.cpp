@@ -119,5 +119,21 @@ TEST(ChangedTrainCheckpoint, IsRefusedForAStepThatCountsNothing) {
       "checkpoint: c: train.held_out = -1e+300, must be a whole number in [0, 4294967296]");
 }
 
+// The published test vectors of FNV-1a, and a file of several chunks.
+TEST(FileHash, IsFnv1aOfAnyNumberOfBytes) {
+  const test::Folder folder;
+  const auto hash = [&](const std::string& text) {
+    test::write_text(folder / "f", text);
+    return detail::file_hash(folder / "f");
+  };
+  EXPECT_EQ(hash(""), "fnv1a64:cbf29ce484222325");
+  EXPECT_EQ(hash("foobar"), "fnv1a64:85944171f73967e8");
+  std::string big(3 << 20, 'x');
+  const std::string same = hash(big);
+  EXPECT_EQ(hash(big), same);
+  big.back() = 'y';
+  EXPECT_NE(hash(big), same);
+}
+
 }  // namespace
 }  // namespace motet
