@@ -169,12 +169,12 @@ NoiseSchedule read_schedule(const Settings& settings) {
                    : NoiseSchedule::scaled_linear(num_levels, first, last);
 }
 
-CheckpointConfig read_checkpoint(const Settings& settings) {
+CheckpointConfig read_checkpoint(const Settings& settings, const std::string& directory) {
   CheckpointConfig config;
   config.every_seconds = settings.get<double>("checkpoint.every_seconds");
   config.every_steps = settings.get<int64_t>("checkpoint.every_steps");
   if (settings.given("checkpoint.path")) {
-    config.path = settings.get<std::string>("checkpoint.path");
+    config.path = beside(directory, settings.get<std::string>("checkpoint.path"));
   }
   return config;
 }
@@ -324,7 +324,7 @@ SampleConfig parse_config(std::string_view toml, const std::string& name,
   const auto target = settings.get<std::string>("metrics.target");
   config.metrics_target = target == "none" ? "" : target;
   config.metrics_num_samples = settings.get<int64_t>("metrics.num_samples");
-  config.checkpoint = read_checkpoint(settings);
+  config.checkpoint = read_checkpoint(settings, directory);
   config.toml = settings.resolved_toml();
   config.identity = settings.identity();
   return config;
@@ -354,7 +354,7 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   train.held_out_every = settings.get<int64_t>("train.held_out_every");
   train.held_out_size = settings.get<int64_t>("train.held_out_size");
   train.seed = static_cast<uint64_t>(settings.get<int64_t>("seed"));
-  job.checkpoint = read_checkpoint(settings);
+  job.checkpoint = read_checkpoint(settings, directory);
   job.toml = settings.resolved_toml();
   job.identity = settings.identity();
   return job;

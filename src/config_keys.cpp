@@ -73,7 +73,8 @@ std::vector<Key> checkpoint_keys() {
        .changes_result = false},
       {.name = "checkpoint.path",
        .types = {text},
-       .doc = "checkpoint file; default: the first output file + \".checkpoint\"",
+       .doc = "checkpoint file, relative to the config; default: the first output file + "
+              "\".checkpoint\"",
        .changes_result = false},
   };
 }

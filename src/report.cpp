@@ -149,8 +149,10 @@ std::string environment(const std::vector<Run>& runs) {
 
 std::string configs(const std::vector<Run>& runs) {
   std::string out =
-      "<h2>Run it again</h2>\n<p>Save as <code>run.toml</code>, then "
-      "<code>motet sample run.toml --report report.html</code>. The same seed gives "
+      "<h2>Run it again</h2>\n<p>Save as <code>run.toml</code> in the folder of the config that "
+      "this run "
+      "had (paths in it are relative to that folder), then "
+      "<code>motet sample run.toml --report report.html</code> there. The same seed gives "
       "the same samples.</p>\n";
   for (const Run& run : runs) {
     out += "<details" + std::string(runs.size() == 1 ? " open" : "") + "><summary>" +

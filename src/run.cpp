@@ -417,7 +417,7 @@ ModelPtr load_target(const SampleConfig& config) {
 }
 
 RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {
-  detail::check_writable(files);
+  detail::check_writable(files, config.checkpoint);
   return SampleRun(config, files, hooks).run();
 }
 

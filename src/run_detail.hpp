@@ -37,9 +37,9 @@ Json environment_json(const std::string& device);
 /// Indented, one trailing newline.
 std::string dump(const Json& json);
 
-/// Opens and removes a file beside each path, so that an unwritable folder is found before any
-/// work. Throws DataError.
-void check_writable(const RunFiles& files);
+/// Opens and removes a file beside each path, and beside checkpoint.path if there is one, so
+/// that an unwritable folder is found before any work. Throws DataError.
+void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint = {});
 
 /// Throws ConfigError when config.device is not there.
 void check_device(const SampleConfig& config);

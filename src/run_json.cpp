@@ -48,7 +48,7 @@ Json to_json(const toml::node& node) {
   return node.is_number() ? Json(*node.value<double>()) : Json(*node.value<std::string>());
 }
 
-void check_writable(const std::string& path) {
+void check_path(const std::string& path) {
   if (path.empty()) {
     return;
   }
@@ -88,9 +88,10 @@ std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-void check_writable(const RunFiles& files) {
-  for (const std::string& path : {files.samples, files.json, files.report, files.weights}) {
-    check_writable(path);
+void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint) {
+  for (const std::string& path :
+       {files.samples, files.json, files.report, files.weights, checkpoint.path}) {
+    check_path(path);
   }
 }
 

@@ -135,7 +135,7 @@ Json train_json(const TrainJob& job, const TrainState& state, const Weights& wei
 }  // namespace
 
 TrainReport run_train(const TrainJob& job, const RunFiles& files, const RunHooks& hooks) {
-  detail::check_writable(files);
+  detail::check_writable(files, job.checkpoint);
   TrainJob fitted = job;
   const DataSetPtr data = open_data(job.data);
   fitted.train.network.event_dim = data->event_dim();

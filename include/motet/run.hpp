@@ -23,7 +23,9 @@ namespace motet {
 struct CheckpointConfig {
   double every_seconds = 120.0;
   int64_t every_steps = 0;  ///< > 0: also after every so many steps
-  std::string path;         ///< empty: the run's first output file + ".checkpoint"
+  /// As it is, or for configs from files relative to them; empty: the run's first output file +
+  /// ".checkpoint".
+  std::string path;
 };
 
 /// One factor of the target, as the config has it: a weights file or an analytic law.

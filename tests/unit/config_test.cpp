@@ -188,6 +188,21 @@ TEST(Config, RefusesOverridesByTheirText) {
                        "with quotes");
 }
 
+TEST(Config, CheckpointIsRelativeToTheConfig) {
+  const std::vector<std::string> relative = {"checkpoint.path=\"c\""};
+  EXPECT_EQ(parse_config(kGood, "a.toml", relative, "folder").checkpoint.path, "folder/c");
+  EXPECT_EQ(parse_config(kGood, "a.toml", {"checkpoint.path=\"/c\""}, "folder").checkpoint.path,
+            "/c");
+  EXPECT_EQ(parse_train_config("data.set = \"ring\"", "a.toml", relative, "folder").checkpoint.path,
+            "folder/c");
+}
+
+TEST(Config, CheckpointThatCannotBeWrittenIsFoundBeforeAnyWork) {
+  const SampleConfig config = parse_config(kGood, "a.toml", {"checkpoint.path=\"/absent/c\""});
+  EXPECT_THROW_MSG(run(config), DataError,
+                   "write: /absent/c: folder /absent does not exist; create it first");
+}
+
 TEST(Config, CheckpointKeysDoNotDecideTheResult) {
   const SampleConfig one = parse_config(kGood, "a.toml");
   const SampleConfig other = parse_config(kGood, "a.toml", {"checkpoint.every_steps=3"});
