@@ -13,6 +13,7 @@
 
 #include "motet/error.hpp"
 #include "support/throw_message.hpp"
+#include "train_kernels.hpp"
 #include "train_pass.hpp"
 
 namespace motet {
@@ -177,6 +178,33 @@ TrainState clone(const TrainState& state) {
     tensor = tensor.clone();
   }
   return copy;
+}
+
+TEST(TrainKernels, NormOfNarrowRowsFarFromZeroIsFinite) {
+  constexpr int64_t kRows = 3;
+  constexpr int64_t n = detail::kPad;
+  for (const int64_t width : {1, 2, 17, 31, 32}) {
+    const Tensor true_h = 3e4 + at::arange(kRows * width, at::kFloat).view({kRows, width});
+    const Tensor h = at::constant_pad_nd(true_h, {0, n - width});
+    const Tensor gamma = at::constant_pad_nd(at::ones({width}), {0, n - width});
+    const Tensor beta = at::zeros({n});
+    const Tensor normed = at::empty({kRows, n}), slope = at::empty({kRows, n});
+    const Tensor rstd = at::empty({kRows}), y = at::empty({kRows, n});
+    const detail::NormTape<float> tape{.normed = normed.data_ptr<float>(),
+                                       .rstd = rstd.data_ptr<float>(),
+                                       .slope = slope.data_ptr<float>(),
+                                       .curve = nullptr,
+                                       .adjoint = nullptr,
+                                       .tangent = nullptr,
+                                       .rstd_dot = nullptr};
+    detail::kernels<float, float>().norm_silu(
+        kRows, width, n, h.const_data_ptr<float>(), gamma.const_data_ptr<float>(),
+        beta.const_data_ptr<float>(), tape, y.data_ptr<float>());
+    const Tensor expected =
+        at::silu(at::layer_norm(true_h.to(at::kDouble), {width}, {}, {}, detail::kNormEpsilon));
+    const Tensor found = y.narrow(1, 0, width).to(at::kDouble);
+    EXPECT_LT((found - expected).abs().max().item<double>(), 0.02) << "width " << width;
+  }
 }
 
 class ResumeTest : public testing::TestWithParam<Parameterisation> {};
