@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "motet/error.hpp"
 #include "report_detail.hpp"
 #include "sample_run.hpp"
 #include "svg_detail.hpp"
@@ -190,6 +191,9 @@ std::string detail::html_page(const std::string& title, const std::string& body)
 
 std::string sample_report(const std::vector<NamedRun>& runs,
                           const std::optional<ProductMetrics>& exact) {
+  if (runs.empty()) {
+    throw ConfigError("report: sample_report() of no runs; give at least one");
+  }
   std::vector<Run> all;
   for (const NamedRun& run : runs) {
     all.push_back({run.name, Json::parse(run.report.json), &run.report});

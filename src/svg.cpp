@@ -253,6 +253,12 @@ std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& vie
 
 std::string line_svg(const std::string& title, const std::string& y_label,
                      const std::vector<Curve>& curves, YAxis y_axis) {
+  for (const Curve& curve : curves) {
+    if (curve.x.size() != curve.y.size()) {
+      throw ShapeError("svg: curve \"" + curve.label + "\" has " + std::to_string(curve.x.size()) +
+                       " x and " + std::to_string(curve.y.size()) + " y, must have as many");
+    }
+  }
   const bool log_y = y_axis == YAxis::logarithmic;
   constexpr double kLegend = 170.0;
   const Axis x = level_axis(curves);

@@ -11,10 +11,11 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "io_detail.hpp"
 #include "motet/error.hpp"
@@ -149,19 +150,37 @@ NetworkConfig parse_config(const std::string& text, const std::string& where) {
   return config;
 }
 
+// The numbers after `first` and `second` in a text that begins with `kind`; nothing for others. Not
+// by scanf, which reads as the program's locale writes.
+std::optional<std::pair<double, double>> numbers_of(std::string_view text, std::string_view kind,
+                                                    std::string_view first,
+                                                    std::string_view second) {
+  const auto after = [text](std::string_view label) -> std::optional<double> {
+    const size_t found = text.find(label);
+    double value = 0.0;
+    if (found == std::string_view::npos) {
+      return std::nullopt;
+    }
+    const auto* begin = text.data() + found + label.size();
+    const bool is_number =
+        std::from_chars(begin, text.data() + text.size(), value).ec == std::errc();
+    return is_number ? std::optional(value) : std::nullopt;
+  };
+  const auto a = after(first);
+  const auto b = after(second);
+  return text.starts_with(kind) && a && b ? std::optional(std::pair(*a, *b)) : std::nullopt;
+}
+
 // The schedule that made the name, so that a loaded one describes itself as the saved one did.
 std::optional<NoiseSchedule> named_schedule(const std::string& name, int64_t num_levels) {
-  double a = 0.0;
-  double b = 0.0;
-  const char* text = name.c_str();
-  if (std::sscanf(text, "cosine(%*d, offset=%lf, max_beta=%lf)", &a, &b) == 2) {
-    return NoiseSchedule::cosine(num_levels, a, b);
+  if (const auto ab = numbers_of(name, "cosine(", ", offset=", ", max_beta=")) {
+    return NoiseSchedule::cosine(num_levels, ab->first, ab->second);
   }
-  if (std::sscanf(text, "linear(%*d, beta_first=%lf, beta_last=%lf)", &a, &b) == 2) {
-    return NoiseSchedule::linear(num_levels, a, b);
+  if (const auto ab = numbers_of(name, "linear(", ", beta_first=", ", beta_last=")) {
+    return NoiseSchedule::linear(num_levels, ab->first, ab->second);
   }
-  if (std::sscanf(text, "scaled_linear(%*d, beta_first=%lf, beta_last=%lf)", &a, &b) == 2) {
-    return NoiseSchedule::scaled_linear(num_levels, a, b);
+  if (const auto ab = numbers_of(name, "scaled_linear(", ", beta_first=", ", beta_last=")) {
+    return NoiseSchedule::scaled_linear(num_levels, ab->first, ab->second);
   }
   return std::nullopt;
 }

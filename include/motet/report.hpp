@@ -48,7 +48,8 @@ struct Curve {
 std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& view, int num_columns);
 /// Which values the y axis of a line chart shows.
 enum class YAxis { fitted, from_zero, logarithmic };
-/// One line chart of up to six curves (then the colours repeat). A whole <svg> element.
+/// One line chart of up to six curves (then the colours repeat). A whole <svg> element. Throws
+/// ShapeError for a curve with more x than y or fewer.
 std::string line_svg(const std::string& title, const std::string& y_label,
                      const std::vector<Curve>& curves, YAxis y_axis = YAxis::fitted);
 
@@ -60,6 +61,7 @@ struct NamedRun {
 /// The HTML report of one or several sampling runs of the same target: pictures, metrics in both
 /// unit systems with what each means, configs to run again, environment, citations. `exact` (the
 /// metrics of another set of exact samples) becomes the last row: what no sampler can beat.
+/// Throws ConfigError for no runs.
 std::string sample_report(const std::vector<NamedRun>& runs,
                           const std::optional<ProductMetrics>& exact = std::nullopt);
 

@@ -29,11 +29,37 @@ TEST(Ticks, AreRoundAndCoverTheInterval) {
   EXPECT_TRUE(detail::nice_ticks(1.0, 1.0, 5).empty());
 }
 
+TEST(Ticks, EndWhereDoublesAreFarApart) {
+  const double wide = std::numeric_limits<double>::max();
+  EXPECT_EQ(detail::nice_ticks(1e16, 1e16 + 4.0, 5),
+            (std::vector<double>{1e16, 1e16 + 2.0, 1e16 + 4.0}));
+  EXPECT_TRUE(detail::nice_ticks(-wide, wide, 5).empty());
+  EXPECT_LE(detail::nice_ticks(0.0, 5e-324, 5).size(), 6U);
+}
+
+TEST(Ticks, AreWrittenAsPrintfDoes) {
+  EXPECT_EQ(detail::tick_text(0.5), "0.5");
+  EXPECT_EQ(detail::tick_text(1e-5), "1e-05");
+  EXPECT_EQ(detail::tick_text(1234567.0), "1.23457e+06");
+  EXPECT_EQ(detail::tick_text(-100.0), "-100");
+}
+
+TEST(Chart, RefusesCurvesWithMoreXThanY) {
+  EXPECT_THROW_MSG(line_svg("t", "y", {{"a", {0.0, 1.0}, {0.5}}}), ShapeError,
+                   "svg: curve \"a\" has 2 x and 1 y, must have as many");
+}
+
+TEST(Report, RefusesNoRuns) {
+  EXPECT_THROW_MSG(sample_report({}), ConfigError,
+                   "report: sample_report() of no runs; give at least one");
+}
+
 TEST(Pixels, HaveNoTrailingZeros) {
   EXPECT_EQ(detail::pixels(12.0), "12");
   EXPECT_EQ(detail::pixels(100.04), "100");
   EXPECT_EQ(detail::pixels(0.25), "0.25");
   EXPECT_EQ(detail::pixels(-0.001), "0");
+  EXPECT_EQ(detail::pixels(1e300).size(), 301U);
 }
 
 TEST(Scatter, DrawsEveryPointInsideAndCountsTheOthers) {
