@@ -21,9 +21,10 @@ struct TensorFile {
   std::map<std::string, std::string> metadata;
 };
 
-/// Reads a safetensors file through a private memory map: O(header) work, pages load on first use.
-/// The tensors keep the map alive; writing into them does not change the file. Read: F64, F32, F16,
-/// BF16, I64, I32, I16, I8, U8, BOOL. Limits: 100 MB of header, 100,000 tensors, 10,000 metadata
+/// Reads a safetensors file through a private memory map: O(header) work, pages load on first use
+/// (those of BOOL tensors at once: every byte must be 0 or 1). The tensors keep the map alive;
+/// writing into them does not change the file. Read: F64, F32, F16, BF16, I64, I32, I16, I8, U8,
+/// BOOL. Limits: 100 MB of header, 100,000 tensors, 10,000 metadata
 /// entries, 8 dimensions, names of 1024 bytes. Throws DataError for all that breaks the format.
 TensorFile read_safetensors(const std::string& path);
 /// The same from bytes in memory (`name` is for messages); tensors are copies. For fuzzing and
@@ -66,6 +67,7 @@ class NpyRowWriter {
   void finish();
 
  private:
+  int open_locked() const;
   void start(int file, const std::string& header, int64_t num_bytes, bool resume);
   void check_open() const;
   std::string partial_path() const;
