@@ -29,6 +29,8 @@ void warn_of_compute(Compute asked, const std::string& device);
 /// Ends the progress line, so that what follows starts on its own.
 void end_progress();
 
+/// `text` for a terminal: control bytes but newlines as \xNN. Files and arguments may hold any.
+std::string printable(const std::string& text);
 /// "0.0123", "-": a number for a table on the terminal, `digits` after the point.
 std::string fixed(double value, int digits);
 

@@ -102,12 +102,12 @@ void show_json(const std::string& path) {
 // A config says by its tables what it is for.
 void show_config(const std::string& path) {
   try {
-    const SampleConfig config = load_config(path);
-    std::cout << "# a sampling config, every key with its value\n" << config.toml;
+    const std::string toml = load_config(path).toml;
+    std::cout << "# a sampling config, every key with its value\n" << toml;
   } catch (const ConfigError& sampling) {
     try {
-      std::cout << "# a training config, every key with its value\n"
-                << load_train_config(path).toml;
+      const std::string toml = load_train_config(path).toml;
+      std::cout << "# a training config, every key with its value\n" << toml;
     } catch (const ConfigError& training) {
       throw ConfigError("info: " + path + ": as a sampling config: " + sampling.what() +
                         "; as a training config: " + training.what());

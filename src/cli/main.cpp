@@ -31,13 +31,13 @@ int report(const std::exception& error) {
   }
   const int code = motet::exit_code(error);
   if (code != kBug) {
-    std::cerr << "motet: " << error.what() << "\n";
+    std::cerr << "motet: " << motet::cli::printable(error.what()) << "\n";
     return code;
   }
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text =
       torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-  std::cerr << "motet: internal error: " << first_line(text)
+  std::cerr << "motet: internal error: " << motet::cli::printable(first_line(text))
             << "\nmotet: this is a bug; please report it with the command you ran\n";
   return kBug;
 }

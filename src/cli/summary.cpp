@@ -52,9 +52,10 @@ double number_at(const nlohmann::json& json, const std::string& key) {
 
 void print_line(std::ostream& out, const std::string& name, const std::string& value) {
   constexpr int kWidth = 24;
-  out << std::left << std::setw(kWidth) << name;
-  out << (name.size() >= static_cast<size_t>(kWidth) ? " " : "");
-  for (const char c : value) {  // lines of a long value are indented under it
+  const std::string shown = printable(name);
+  out << std::left << std::setw(kWidth) << shown;
+  out << (shown.size() >= static_cast<size_t>(kWidth) ? " " : "");
+  for (const char c : printable(value)) {  // lines of a long value are indented under it
     out << c << (c == '\n' ? std::string(kWidth, ' ') : "");
   }
   out << "\n";

@@ -111,6 +111,30 @@ void end_progress() {
   }
 }
 
+std::string printable(const std::string& text) {
+  static const char* const kDigits = "0123456789abcdef";
+  const auto byte = [&text](size_t i) {
+    return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U;
+  };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    // U+0080 to U+009F are control characters too: in UTF-8 c2 80 to c2 9f.
+    const bool is_pair = byte(i) == 0xc2 && byte(i + 1) >= 0x80 && byte(i + 1) < 0xa0;
+    const bool is_control = (byte(i) < 0x20 && text[i] != '\n') || byte(i) == 0x7f;
+    if (!is_pair && !is_control) {
+      out += text[i];
+      continue;
+    }
+    for (const size_t end = i + (is_pair ? 1 : 0);; ++i) {
+      out += {'\\', 'x', kDigits[byte(i) >> 4], kDigits[byte(i) & 15]};
+      if (i == end) {
+        break;
+      }
+    }
+  }
+  return out;
+}
+
 std::string fixed(double value, int digits) {
   if (!std::isfinite(value)) {
     return "-";

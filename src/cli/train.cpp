@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/command.hpp"
+#include "cli/summary.hpp"
 #include "motet/error.hpp"
 
 namespace motet::cli {
@@ -30,12 +31,12 @@ void run_command(Options options) {
   const auto json = nlohmann::json::parse(report.json);
   std::cout << "weights        " << options.files.weights << "\n";
   if (!json["losses"].empty()) {
-    std::cout << "loss           " << fixed(json["losses"].back().get<double>(), 4)
+    const auto& last = json["losses"].back();  // null where it was not finite
+    std::cout << "loss           " << (last.is_number() ? fixed(last.get<double>(), 4) : "-")
               << "  (mean of the last " << json["loss_every"] << " steps)\n";
   }
   if (!json["held_out"].empty()) {
-    std::cout << "held-out loss  " << fixed(json["held_out"].back()["mean"].get<double>(), 4)
-              << "\n";
+    std::cout << "held-out loss  " << fixed(number_at(json["held_out"].back(), "mean"), 4) << "\n";
   }
   std::cout << "seconds        " << fixed(json["seconds"]["total"].get<double>(), 1) << "\n";
 }

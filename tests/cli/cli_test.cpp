@@ -216,6 +216,28 @@ TEST_F(Cli, InfoDescribesEachKindOfFile) {
                  ".toml\n");
 }
 
+TEST_F(Cli, ControlBytesOfFilesDoNotReachTheTerminal) {
+  TensorFile file;
+  file.metadata["title"] =
+      "\x1b]0;owned\x07 caf\xc3\xa9 \xc2\x9b"
+      "2J";
+  file.tensors["\x1b[2J"] = at::zeros({2});
+  write_safetensors(folder_ / "x.safetensors", file);
+  const std::string out = run_motet(folder_, {"info", "x.safetensors"}).out;
+  EXPECT_NE(out.find("\\x1b]0;owned\\x07 caf\xc3\xa9 \\xc2\\x9b2J\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("\n\\x1b[2J "), std::string::npos) << out;
+  expect_refused({"info", "\x1b[2J"}, 2,
+                 "motet: info: \"\\x1b[2J\": must end in .safetensors, .checkpoint, .npy, .json or "
+                 ".toml\n");
+}
+
+TEST_F(Cli, InfoOfABrokenConfigPrintsOnlyTheError) {
+  write_text(folder_ / "broken.toml", "seed = -1\n");
+  const Output output = run_motet(folder_, {"info", "broken.toml"});
+  EXPECT_EQ(output.code, 2);
+  EXPECT_EQ(output.out, "");
+}
+
 TEST_F(Cli, InfoPutsASpaceAfterEveryName) {
   TensorFile file;
   file.tensors["weight"] = at::zeros({2});
