@@ -124,7 +124,7 @@ Json train_json(const TrainJob& job, const TrainState& state, const Weights& wei
   json["dtype"] = job.train.mixed_precision ? "bfloat16" : "float32";
   json["num_steps"] = state.step;
   json["provenance"] = weights.provenance;
-  json["loss_every"] = 100;
+  json["loss_every"] = kLossEvery;
   json["losses"] = state.losses;
   json["held_out"] = held_out_json(state.held_out);
   json["seconds"] = {{"total", seconds}};

@@ -23,8 +23,7 @@ using detail::Batch;
 using detail::GradientPass;
 using detail::Parameter;
 
-constexpr int64_t kLossEvery = 100;  // steps averaged in each entry of TrainState::losses
-constexpr int64_t kChunk = 32768;    // numbers a thread updates at a time; fixes the order of sums
+constexpr int64_t kChunk = 32768;  // numbers a thread updates at a time; fixes the order of sums
 
 template <class Value>
 void require(bool is_right, const char* name, Value value, const char* rule) {

@@ -63,6 +63,9 @@ struct HeldOut {
   std::vector<double> per_level;  ///< one for each noise level
 };
 
+/// Steps averaged in each entry of TrainState::losses.
+inline constexpr int64_t kLossEvery = 100;
+
 /// Everything to go on with: named tensors (weights, EMA, Adam moments) and the step. Resumes to
 /// the same bits. The tensors an observer sees are the ones training goes on with: clone what is to
 /// be kept.
@@ -70,7 +73,7 @@ struct TrainState {
   int64_t step = 0;
   /// "weight.<name>", "ema.<name>", "adam1.<name>", "adam2.<name>".
   std::map<std::string, Tensor> tensors;
-  std::vector<double> losses;  ///< mean training loss of each 100 steps
+  std::vector<double> losses;  ///< mean training loss of each kLossEvery steps
   double pending_loss = 0.0;   ///< sum of the losses since the last entry of `losses`
   std::vector<HeldOut> held_out;
 };
