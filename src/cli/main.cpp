@@ -13,21 +13,24 @@
 namespace {
 
 constexpr int kUsageError = 2;
+constexpr int kOutOfMemory = 4;
 constexpr int kBug = 70;
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-// torch tells of missing memory by the text alone.
+// On the CPU torch tells of missing memory by the text alone.
 bool is_out_of_memory(const std::exception& error) {
   return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+         dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
          std::string_view(error.what()).find("can't allocate memory") != std::string_view::npos;
 }
 
 int report(const std::exception& error) {
   motet::cli::end_progress();
   if (is_out_of_memory(error)) {
-    std::cerr << "motet: out of memory; lower tile_size, or train.batch_size\n";
-    return kBug;
+    std::cerr << "motet: out of memory; lower tile_size (sampling), train.batch_size and "
+                 "train.held_out_size (training), or the sizes of the networks\n";
+    return kOutOfMemory;
   }
   const int code = motet::exit_code(error);
   if (code != kBug) {
@@ -52,7 +55,7 @@ void describe(CLI::App& app) {
       "  motet sample experiments/product.toml --report out/product.html\n"
       "  motet train experiments/train-ring.toml --out ring.safetensors\n"
       "\n"
-      "Exit codes: 0 done, 2 wrong usage or config, 3 a file, 4 numbers broke down,\n"
+      "Exit codes: 0 done, 2 wrong usage or config, 3 a file, 4 numbers broke down or no memory,\n"
       "130 stopped (a long run has written its checkpoint; --resume continues), 70 a bug.");
   app.set_version_flag("--version", "motet " + motet::version() + " (commit " + motet::commit() +
                                         ", torch " + motet::torch_version() + ")");

@@ -91,8 +91,8 @@ class AddressSpaceLimit {
   rlimit before_{};
 };
 
-// The one honest way to 70: memory that is not there. A tile of 2^24 chains of 50 numbers is 3.4 GB.
-TEST_F(ExitCode, IsSeventyWithoutMemoryAndSaysWhatToLower) {
+// Memory that is not there. A tile of 2^24 chains of 50 numbers is 3.4 GB.
+TEST_F(ExitCode, IsFourWithoutMemoryAndSaysWhatToLower) {
 #if defined(__SANITIZE_ADDRESS__)
   GTEST_SKIP() << "the sanitizer's own maps need more than any limit";
 #endif
@@ -110,9 +110,11 @@ TEST_F(ExitCode, IsSeventyWithoutMemoryAndSaysWhatToLower) {
     child = test::start_motet(folder_, {"sample", "big.toml"});
   }
   const Output output = test::finish_motet(folder_, child);
-  EXPECT_EQ(output.code, 70);
+  EXPECT_EQ(output.code, 4);
   EXPECT_EQ(output.out, "");
-  EXPECT_EQ(output.err, "motet: out of memory; lower tile_size, or train.batch_size\n");
+  EXPECT_EQ(output.err,
+            "motet: out of memory; lower tile_size (sampling), train.batch_size and "
+            "train.held_out_size (training), or the sizes of the networks\n");
 }
 
 TEST_F(ExitCode, IsOneHundredAndThirtyWhenInterruptedAndSaysHowToGoOn) {
