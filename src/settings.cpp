@@ -18,8 +18,6 @@ namespace {
 constexpr size_t kMaxBytes = size_t{1} << 20;
 constexpr size_t kMaxEntries = 1'000'000;
 constexpr size_t kMaxShown = 60;
-constexpr size_t kMaxDots = 32;         // of a dotted key; known ones have 2
-constexpr size_t kMaxQuotedDots = 128;  // of a line with quotes
 
 std::vector<std::string> split_dots(const std::string& name) {
   std::vector<std::string> parts;
@@ -189,34 +187,6 @@ std::string broken_rule(const Key& key, const Value& value) {
   return "";
 }
 
-// toml++ 3.3 makes a table of every part of a dotted key, without a limit, and destroys them
-// recursively: 60,000 parts end the stack. This finds the first line (from 1) with too many; 0 when
-// there is none. Counted are the dots between characters that no bare key holds. In a line with
-// quotes these may stand in a key, and # need not begin a comment, so there the whole line counts.
-int64_t find_long_key(std::string_view text) {
-  int64_t number = 1;
-  for (size_t begin = 0; begin < text.size(); ++number) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    std::string_view line = text.substr(begin, end - begin);
-    const bool has_quotes = line.find_first_of("\"'") != std::string_view::npos;
-    line = has_quotes ? line : line.substr(0, line.find('#'));
-    size_t dots = 0;
-    for (const char c : line) {
-      const bool ends_key = !has_quotes && std::string_view("=,[]{}").find(c) != line.npos;
-      dots = ends_key ? 0 : dots + (c == '.' ? 1 : 0);
-      if (dots > (has_quotes ? kMaxQuotedDots : kMaxDots)) {
-        return number;
-      }
-    }
-    begin = end + 1;
-  }
-  return 0;
-}
-
-const std::string kLongKey = "more than " + std::to_string(kMaxDots) +
-                             " dots in a key or word, or more than " +
-                             std::to_string(kMaxQuotedDots) + " in a line with quotes";
-
 }  // namespace
 
 // Walks a TOML tree and fills a Settings.
@@ -231,7 +201,7 @@ class SettingsReader {
     }
     if (const int64_t line = find_long_key(text); line != 0) {
       throw ConfigError("config: " + settings_.file_ + ":" + std::to_string(line) + ": " +
-                        kLongKey);
+                        long_key_text());
     }
     try {
       const toml::table table = toml::parse(text, settings_.file_);
@@ -269,7 +239,7 @@ class SettingsReader {
     std::string problem;
     for (const std::string& text : candidates) {
       if (find_long_key(text) != 0) {
-        problem = kLongKey;
+        problem = long_key_text();
         break;
       }
       try {

@@ -53,6 +53,15 @@ std::string describe_allowed(const Key& key);
 std::string to_toml(const Value& value);
 std::string number_text(double value);
 
+/// Line (from 1) of the first key with too many parts; 0 when there is none. toml++ 3.3 makes a
+/// table of every part of a dotted key, without a limit, and destroys them recursively: 60,000
+/// parts end the stack. Counted are the dots between characters that no bare key holds. In a line
+/// with quotes these may stand in a key, and # need not begin a comment: there the whole line
+/// counts.
+int64_t find_long_key(std::string_view toml);
+/// What to say of such a line.
+std::string long_key_text();
+
 /// A checked flat view of a config: dotted key -> value, with the place each came from.
 class Settings {
  public:

@@ -1,5 +1,6 @@
-// Values, ranges and key descriptions as text.
+// Values, ranges and key descriptions as text, and what no text of a config may hold.
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -7,6 +8,9 @@
 
 namespace motet::detail {
 namespace {
+
+constexpr size_t kMaxDots = 32;         // of a dotted key; known ones have 2
+constexpr size_t kMaxQuotedDots = 128;  // of a line with quotes
 
 // A TOML basic string.
 std::string quoted_text(const std::string& text) {
@@ -135,6 +139,31 @@ std::string describe_allowed(const Key& key) {
     }
   }
   return text;
+}
+
+int64_t find_long_key(std::string_view toml) {
+  int64_t number = 1;
+  for (size_t begin = 0; begin < toml.size(); ++number) {
+    const size_t end = std::min(toml.find('\n', begin), toml.size());
+    std::string_view line = toml.substr(begin, end - begin);
+    const bool has_quotes = line.find_first_of("\"'") != std::string_view::npos;
+    line = has_quotes ? line : line.substr(0, line.find('#'));
+    size_t dots = 0;
+    for (const char c : line) {
+      const bool ends_key = !has_quotes && std::string_view("=,[]{}").find(c) != line.npos;
+      dots = ends_key ? 0 : dots + (c == '.' ? 1 : 0);
+      if (dots > (has_quotes ? kMaxQuotedDots : kMaxDots)) {
+        return number;
+      }
+    }
+    begin = end + 1;
+  }
+  return 0;
+}
+
+std::string long_key_text() {
+  return "more than " + std::to_string(kMaxDots) + " dots in a key or word, or more than " +
+         std::to_string(kMaxQuotedDots) + " in a line with quotes";
 }
 
 }  // namespace motet::detail
