@@ -20,10 +20,10 @@ Nothing is downloaded here: REF is a clone that you made, and missing packages a
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -33,6 +33,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+from bench import commit, processor
 
 NUM_LEVELS = 100
 STEPS_PER_LEVEL = 10
@@ -378,21 +381,16 @@ def check_weights(folder: Path, rows: list[Row]) -> None:
         )
 
 
-def cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main() -> None:
     args = parse_args()
     rows = select_rows(args.rows)
     check_weights(args.weights, rows)
     reference = Reference(args.reference, args.weights, args.num_chains, args.levels)
     summary: dict = {
-        "cpu": cpu_model(),
-        "num_cpus": len(os.sched_getaffinity(0)),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "device": processor(),
+        "threads": len(os.sched_getaffinity(0)),
         "jax": reference.jax.__version__,
         "num_chains": args.num_chains,
         "num_levels": args.levels,
