@@ -267,7 +267,8 @@ NpyHeader parse_header(std::string_view bytes, int64_t file_size, const std::str
 std::string header_bytes(const std::string& descr, c10::IntArrayRef shape) {
   std::string tuple = detail::shape_text(shape);
   if (shape.size() == 1) {
-    tuple.insert(tuple.size() - 1, ",");
+    tuple.back() = ',';  // numpy's "(3,)"; g++ 12 warns falsely of an insert
+    tuple += ')';
   }
   std::string text = "{'descr': '" + descr + "', 'fortran_order': False, 'shape': " + tuple + ", }";
   // numpy leaves room for the first dimension to grow to 21 digits, then aligns the data to 64.
