@@ -151,23 +151,163 @@ class LineRatio : public LogRatio {
   Quadrature quadrature_;
 };
 
+using Matrix = std::vector<std::vector<double>>;
+using Polynomial = std::vector<double>;  // coefficients, constant first
+
+// prod_{j != i} (t - j) over j = 0 .. degree: integers, exact in double.
+Polynomial lagrange_numerator(int64_t degree, int64_t i) {
+  Polynomial result = {1.0};
+  for (int64_t j = 0; j <= degree; ++j) {
+    if (j == i) {
+      continue;
+    }
+    Polynomial next(result.size() + 1, 0.0);
+    for (size_t k = 0; k < result.size(); ++k) {
+      next[k + 1] += result[k];
+      next[k] -= static_cast<double>(j) * result[k];
+    }
+    result = std::move(next);
+  }
+  return result;
+}
+
+double value_at(const Polynomial& polynomial, double t) {
+  double value = 0.0;
+  for (size_t k = polynomial.size(); k-- > 0;) {
+    value = value * t + polynomial[k];
+  }
+  return value;
+}
+
+// int_0^end a b' dt.
+double integral_of_slope(const Polynomial& a, const Polynomial& b, double end) {
+  double sum = 0.0;
+  for (size_t k = 0; k < a.size(); ++k) {
+    for (size_t m = 1; m < b.size(); ++m) {
+      const auto power = static_cast<double>(k + m);
+      sum += a[k] * b[m] * static_cast<double>(m) * std::pow(end, power) / power;
+    }
+  }
+  return sum;
+}
+
+// W_ij = int_0^L l_i(t) l_j'(t) dt with the Lagrange polynomials l_i of the nodes 0 .. L.
+Matrix polynomial_weights(int64_t num_segments) {
+  const auto size = static_cast<size_t>(num_segments) + 1;
+  std::vector<Polynomial> numerators;
+  for (int64_t i = 0; i <= num_segments; ++i) {
+    numerators.push_back(lagrange_numerator(num_segments, i));
+  }
+  Matrix weights(size, std::vector<double>(size));
+  for (size_t i = 0; i < size; ++i) {
+    for (size_t j = 0; j < size; ++j) {
+      const double scale = value_at(numerators[i], static_cast<double>(i)) *
+                           value_at(numerators[j], static_cast<double>(j));
+      weights[i][j] =
+          integral_of_slope(numerators[i], numerators[j], static_cast<double>(num_segments)) /
+          scale;
+    }
+  }
+  return weights;
+}
+
+// `total` as `count` parts as equal as can be, larger ones first.
+std::vector<int64_t> equal_parts(int64_t total, int64_t count) {
+  std::vector<int64_t> parts;
+  for (int64_t i = 0; i < count; ++i) {
+    parts.push_back(total / count + (i < total % count ? 1 : 0));
+  }
+  return parts;
+}
+
+constexpr int64_t kMaxWindow = 5;  // equidistant nodes: longer ones would oscillate (Runge)
+
+const Matrix& weights_of(int64_t num_segments) {
+  static const std::vector<Matrix> all = [] {
+    std::vector<Matrix> list(1);
+    for (int64_t n = 1; n <= kMaxWindow; ++n) {
+      list.push_back(polynomial_weights(n));
+    }
+    return list;
+  }();
+  return all[static_cast<size_t>(num_segments)];
+}
+
+// Segments of each polynomial: as few as have at most kMaxWindow each and read the same from both
+// ends, so that the rule changes its sign with the path.
+std::vector<int64_t> windows(int64_t num_segments) {
+  int64_t count = (num_segments + kMaxWindow - 1) / kMaxWindow;
+  if (num_segments % 2 == 1 && count % 2 == 0) {
+    ++count;  // an odd sum needs a middle
+  }
+  int64_t middle = 0;
+  if (count % 2 == 1) {
+    middle = num_segments / count;
+    if ((num_segments - middle) % 2 == 1) {
+      ++middle;
+    }
+  }
+  std::vector<int64_t> half = equal_parts((num_segments - middle) / 2, count / 2);
+  std::vector<int64_t> result = half;
+  if (middle > 0) {
+    result.push_back(middle);
+  }
+  result.insert(result.end(), half.rbegin(), half.rend());
+  return result;
+}
+
 class CurveRatio : public LogRatio {
  public:
+  explicit CurveRatio(CurveRule rule) : rule_(rule) {}
+
   Tensor estimate(const Target& /*target*/, const Path& path) const override {
     check_path(path);
     Tensor sum = exact_part(path);
     if (!path.evals.front().remainder.defined()) {
       return sum;
     }
-    for (size_t i = 1; i < path.points.size(); ++i) {
-      const Tensor total = path.evals[i - 1].remainder + path.evals[i].remainder;
-      sum = sum.add(event_dot(total, path.points[i] - path.points[i - 1]), 0.5);
+    if (rule_ == CurveRule::trapezoid) {
+      for (size_t i = 1; i < path.points.size(); ++i) {
+        const Tensor total = path.evals[i - 1].remainder + path.evals[i].remainder;
+        sum = sum.add(event_dot(total, path.points[i] - path.points[i - 1]), 0.5);
+      }
+      return sum;
+    }
+    size_t first = 0;
+    for (const int64_t part : windows(static_cast<int64_t>(path.points.size()) - 1)) {
+      sum = sum + window(path, first, weights_of(part));
+      first += static_cast<size_t>(part);
     }
     return sum;
   }
   int64_t num_evaluations() const override { return 0; }
-  std::string describe() const override { return "trapezoid on the curve"; }
+  std::string describe() const override { return to_string(rule_) + " on the curve"; }
+
+ private:
+  // sum_ij W_ij s_i . x_j; rows of W sum to 0, so positions count from the window's first.
+  static Tensor window(const Path& path, size_t first, const Matrix& weights) {
+    const Tensor origin = path.points[first].to(at::kDouble);
+    std::vector<Tensor> moves;
+    for (size_t j = 1; j < weights.size(); ++j) {
+      moves.push_back(path.points[first + j] - origin);
+    }
+    Tensor sum;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      Tensor weighted = moves[0] * weights[i][1];
+      for (size_t j = 2; j < weights.size(); ++j) {
+        weighted.add_(moves[j - 1], weights[i][j]);
+      }
+      const Tensor term = event_dot(path.evals[first + i].remainder, weighted);
+      sum = sum.defined() ? sum.add_(term) : term;
+    }
+    return sum;
+  }
+
+  CurveRule rule_;
 };
+
+constexpr std::pair<CurveRule, const char*> kCurveRules[] = {{CurveRule::trapezoid, "trapezoid"},
+                                                             {CurveRule::polynomial, "polynomial"}};
 
 constexpr std::pair<LineRule, const char*> kLineRules[] = {
     {LineRule::trapezoid, "trapezoid"},
@@ -252,7 +392,25 @@ LogRatioPtr line_ratio(int64_t num_points, LineRule rule) {
   return std::make_shared<LineRatio>(num_points, rule);
 }
 
-LogRatioPtr curve_ratio() { return std::make_shared<CurveRatio>(); }
+LogRatioPtr curve_ratio(CurveRule rule) { return std::make_shared<CurveRatio>(rule); }
+
+std::string to_string(CurveRule rule) {
+  for (const auto& [value, name] : kCurveRules) {
+    if (value == rule) {
+      return name;
+    }
+  }
+  return "";
+}
+
+CurveRule curve_rule_from(const std::string& name) {
+  for (const auto& [value, known] : kCurveRules) {
+    if (name == known) {
+      return value;
+    }
+  }
+  throw ConfigError("ratio: rule = \"" + name + "\", must be trapezoid or polynomial on a curve");
+}
 
 std::string to_string(LineRule rule) {
   for (const auto& [value, name] : kLineRules) {

@@ -71,14 +71,24 @@ enum class LineRule { trapezoid, simpson, gauss_lobatto };
 /// length l. Throws ConfigError for N outside 2 .. 64, and for an even N with Simpson.
 LogRatioPtr line_ratio(int64_t num_points, LineRule rule = LineRule::trapezoid);
 
-/// Trapezoid over the polyline of the path's own points: no evaluation ([S23] section 4; "4-curve"
-/// for 3 leapfrogs). Exact for linear remainders (Gaussians); else the error over a trajectory is
-/// of order h^3, and at a coarse step the test can leave more bias than no test would
-/// (docs/method.md, Log ratios).
-LogRatioPtr curve_ratio();
+enum class CurveRule {
+  /// Polyline ([S23] section 4; "4-curve" for 3 leapfrogs). Exact for linear remainders (Gaussians);
+  /// else the error over a trajectory is of order h^3, and at a coarse step the test can leave more
+  /// bias than no test would (docs/method.md, Log ratios).
+  trapezoid,
+  /// Positions and scores are interpolated by polynomials through the path's points, and the line
+  /// integral of these is taken in closed form: order h^5 for 2 and 3 segments, h^7 for 4 and 5.
+  /// Longer paths are cut into windows of at most 5 segments; one segment is the trapezoid. Needs
+  /// points that are equidistant in time, as a trajectory's are.
+  polynomial,
+};
+/// Line integral along the path's own points: no evaluation.
+LogRatioPtr curve_ratio(CurveRule rule = CurveRule::trapezoid);
 
 std::string to_string(LineRule rule);
 /// Throws ConfigError naming the allowed words.
 LineRule line_rule_from(const std::string& name);
+std::string to_string(CurveRule rule);
+CurveRule curve_rule_from(const std::string& name);
 
 }  // namespace motet

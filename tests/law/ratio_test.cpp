@@ -52,7 +52,7 @@ std::vector<Tensor> random_points(int64_t num_points, int64_t d) {
 }
 
 std::vector<LogRatioPtr> quadratures() {
-  std::vector<LogRatioPtr> ratios = {curve_ratio()};
+  std::vector<LogRatioPtr> ratios = {curve_ratio(), curve_ratio(CurveRule::polynomial)};
   for (const int64_t num_points : {2, 3, 4, 10}) {
     ratios.push_back(line_ratio(num_points));
   }
@@ -156,25 +156,125 @@ TEST(RatioLaw, LineErrorsFallWithThePointsAtTheirOrder) {
   EXPECT_NEAR(order(LineRule::simpson), 4.0, 0.05);
 }
 
-// Error of the curve rule over three leapfrogs of size h: order 3 (method.md 5.2).
-double curve_error(double step_size) {
+// Weight of score i and position j in the polynomial rule on a path of `size` points.
+double curve_weight(size_t size, size_t i, size_t j) {
+  Path path;
+  for (size_t k = 0; k < size; ++k) {
+    const Tensor score = at::full({1, 1}, k == i ? 1.0 : 0.0, at::kDouble);
+    path.points.push_back(at::full({1, 1}, k == j ? 1.0 : 0.0, at::kDouble));
+    path.evals.push_back({score, {}, score});
+  }
+  const Target target(score_only(gaussian({0.0}, {1.0})), level_at(0.8));
+  return curve_ratio(CurveRule::polynomial)->estimate(target, path).item<double>();
+}
+
+// Error of a curve rule over leapfrogs of size h.
+double curve_error(double step_size, int64_t num_leapfrog, const LogRatioPtr& rule) {
   const AnalyticPtr law = skewed_mixture();
   const Segments segments = random_segments(400, 2);
-  const HmcConfig config{.num_leapfrog = 3, .damping = 1.0};
+  const HmcConfig config{.num_leapfrog = num_leapfrog, .damping = 1.0};
   const auto log_accept = [&](const ModelPtr& model, const LogRatioPtr& ratio) {
     const Target target(model, level_at(0.8));
     Rng rng(1);
     const ChainState start{segments.start, target.evaluate(segments.start), segments.direction};
     return Hmc(config, ratio).step(target, start, step_size, rng).info.log_accept;
   };
-  return (log_accept(score_only(law), curve_ratio()) - log_accept(law, exact_ratio()))
+  return (log_accept(score_only(law), rule) - log_accept(law, exact_ratio()))
       .abs()
       .mean()
       .item<double>();
 }
 
 TEST(RatioLaw, CurveErrorFallsAtOrderThree) {
-  EXPECT_NEAR(std::log2(curve_error(0.02) / curve_error(0.01)), 3.0, 0.1);
+  const auto error = [](double h) { return curve_error(h, 3, curve_ratio()); };
+  EXPECT_NEAR(std::log2(error(0.02) / error(0.01)), 3.0, 0.1);
+}
+
+// Order in the step size of the polynomial rule, by its number of leapfrogs.
+double polynomial_curve_order(int64_t num_leapfrog, double step_size) {
+  const auto error = [num_leapfrog](double h) {
+    return curve_error(h, num_leapfrog, curve_ratio(CurveRule::polynomial));
+  };
+  return std::log2(error(step_size) / error(0.5 * step_size));
+}
+
+TEST(RatioLaw, PolynomialCurveErrorsFallAtOrdersFiveAndSeven) {
+  EXPECT_NEAR(polynomial_curve_order(1, 0.02), 3.0, 0.2);
+  EXPECT_NEAR(polynomial_curve_order(2, 0.04), 5.0, 0.3);
+  EXPECT_NEAR(polynomial_curve_order(3, 0.04), 5.0, 0.3);
+  EXPECT_NEAR(polynomial_curve_order(4, 0.08), 7.0, 0.5);
+  EXPECT_NEAR(polynomial_curve_order(5, 0.08), 7.0, 0.5);
+  EXPECT_NEAR(polynomial_curve_order(6, 0.04), 5.0, 0.3);   // windows of 3
+  EXPECT_NEAR(polynomial_curve_order(10, 0.06), 7.0, 0.5);  // windows of 5
+}
+
+// Where position and score are polynomials in time of at most the window's degree, the rule is
+// exact: x_j = p(j) and s = x under an isotropic Gaussian, whose log density is known.
+TEST(RatioLaw, PolynomialCurveIsExactOnPolynomialPaths) {
+  const AnalyticPtr law = gaussian({0.2, -0.3}, {0.6, 1.1});
+  const Target scores(score_only(law), level_at(0.8));
+  const Target densities(law, level_at(0.8));
+  const auto points = [](int64_t num_segments, int64_t degree) {
+    std::vector<Tensor> list;
+    for (int64_t j = 0; j <= num_segments; ++j) {
+      Rng rng(5);
+      const double t = static_cast<double>(j) / static_cast<double>(num_segments);
+      Tensor x = rng.normal_like(at::empty({50, 2}, at::kDouble));
+      for (int64_t k = 1; k <= degree; ++k) {
+        x = x + std::pow(t, static_cast<double>(k)) * rng.normal_like(x);
+      }
+      list.push_back(x);
+    }
+    return list;
+  };
+  for (int64_t num_segments = 1; num_segments <= 12; ++num_segments) {
+    const int64_t degree = num_segments <= 5 ? num_segments : 2;  // windows have at least 2
+    const auto list = points(num_segments, degree);
+    const Tensor estimate =
+        curve_ratio(CurveRule::polynomial)->estimate(scores, path_through(scores, list));
+    const Tensor exact = exact_ratio()->estimate(densities, path_through(densities, list));
+    EXPECT_LT(max_abs(estimate - exact), 1e-11) << num_segments << " segments";
+  }
+}
+
+// The published matrices (method.md 5.2), read off on paths whose single score or position is 1.
+TEST(RatioLaw, PolynomialCurveWeightsAreTheClosedForms) {
+  const std::vector<std::pair<double, std::vector<std::vector<double>>>> published = {
+      {2.0, {{-1, 1}, {-1, 1}}},
+      {6.0, {{-3, 4, -1}, {-4, 0, 4}, {1, -4, 3}}},
+      {80.0, {{-40, 57, -24, 7}, {-57, 0, 81, -24}, {24, -81, 0, 57}, {-7, 24, -57, 40}}},
+      {1890.0,
+       {{-945, 1472, -804, 384, -107},
+        {-1472, 0, 2112, -1024, 384},
+        {804, -2112, 0, 2112, -804},
+        {-384, 1024, -2112, 0, 1472},
+        {107, -384, 804, -1472, 945}}}};
+  for (const auto& [scale, matrix] : published) {
+    const size_t size = matrix.size();
+    for (size_t i = 0; i < size; ++i) {
+      for (size_t j = 0; j < size; ++j) {
+        EXPECT_NEAR(curve_weight(size, i, j), matrix[i][j] / scale, 1e-13) << i << ", " << j;
+      }
+    }
+  }
+}
+
+// W[L-i][L-j] = -W[i][j], rows sum to 0, W + W^T = diag(-1, 0, .., 0, 1): for every L, windows
+// included.
+TEST(RatioLaw, PolynomialCurveWeightsHaveTheirThreeIdentities) {
+  for (size_t size = 2; size <= 13; ++size) {
+    for (size_t i = 0; i < size; ++i) {
+      double row = 0.0;
+      for (size_t j = 0; j < size; ++j) {
+        const double weight = curve_weight(size, i, j);
+        row += weight;
+        EXPECT_NEAR(curve_weight(size, size - 1 - i, size - 1 - j), -weight, 1e-13);
+        const double end = i != j ? 0.0 : i == 0 ? -1.0 : i == size - 1 ? 1.0 : 0.0;
+        EXPECT_NEAR(weight + curve_weight(size, j, i), end, 1e-13) << size << i << j;
+      }
+      EXPECT_NEAR(row, 0.0, 1e-13);
+    }
+  }
 }
 
 TEST(RatioLaw, CurveThroughTwoPointsIsTheTwoPointLine) {
