@@ -17,6 +17,7 @@
 #include <span>
 #include <sstream>
 
+#include "anneal_weights.hpp"
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
 
@@ -27,6 +28,9 @@ constexpr std::array<std::string_view, 4> kPlacements{"none", "pure", "after_rev
                                                       "before_reverse"};
 constexpr std::array<std::string_view, 3> kReverseSteps{"ancestral_beta_tilde", "ancestral_beta",
                                                         "ddim"};
+constexpr std::array<std::string_view, 2> kWeightRules{"log_v", "v"};
+constexpr std::array<std::string_view, 4> kResamplings{"none", "systematic", "stratified",
+                                                       "residual"};
 constexpr std::array<std::string_view, 4> kLastMaps{"none", "rescale", "tweedie", "curvature"};
 
 template <typename Enum>
@@ -67,7 +71,7 @@ void check_plan(const AnnealConfig& config, const NoiseSchedule& schedule,
     if (plan.num_steps == 0 || config.placement == Placement::none) {
       continue;
     }
-    if (!(plan.step_size > 0.0) || !std::isfinite(plan.step_size)) {
+    if (!config.adapt && (!(plan.step_size > 0.0) || !std::isfinite(plan.step_size))) {
       fail_level(i, plan,
                  "step_size = " + std::to_string(plan.step_size) + ", must be > 0 and finite");
     }
@@ -75,6 +79,29 @@ void check_plan(const AnnealConfig& config, const NoiseSchedule& schedule,
       fail_level(i, plan, "has MCMC steps, but no kernel is given; give one, or placement none");
     }
   }
+}
+
+void check_weights(const AnnealConfig& config, const Rng& rng) {
+  if (!config.weights) {
+    return;
+  }
+  const WeightConfig& weights = *config.weights;
+  std::ostringstream text;
+  if (config.placement == Placement::pure) {
+    text << "placement = \"pure\" has no reverse steps to weight; use before_reverse";
+  } else if (weights.island_size < 2) {
+    text << "island_size = " << weights.island_size << ", must be >= 2";
+  } else if (!(weights.ess_threshold >= 0.0 && weights.ess_threshold <= 1.0)) {
+    text << "ess_threshold = " << weights.ess_threshold << ", must be in [0, 1]";
+  } else if (!(weights.max_share == 0.0 || weights.max_share >= 1.0)) {
+    text << "max_share = " << weights.max_share << ", must be 0 (never cut) or >= 1";
+  } else if (rng.first_chain() % weights.island_size != 0) {
+    text << "the first chain is " << rng.first_chain() << ", which begins no island of "
+         << weights.island_size;
+  } else {
+    return;
+  }
+  throw ConfigError("anneal: weights: " + text.str());
 }
 
 void check_model(const ModelPtr& model, const NoiseSchedule& schedule) {
@@ -126,6 +153,28 @@ Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const Nois
 // (B) bool: every coordinate is finite.
 Tensor finite_rows(const Tensor& x) { return at::isfinite(x).flatten(1).all(1); }
 
+// Median of chi^2 with d degrees of freedom, by bisection.
+double median_chi_squared(int64_t d) {
+  double low = 0.0;
+  double high = 2.0 * static_cast<double>(d) + 2.0;
+  const Tensor half = at::scalar_tensor(0.5 * static_cast<double>(d), at::kDouble);
+  for (int i = 0; i < 60; ++i) {
+    const double middle = 0.5 * (low + high);
+    const Tensor at_middle = at::scalar_tensor(0.5 * middle, at::kDouble);
+    (at::special_gammainc(half, at_middle).item<double>() < 0.5 ? low : high) = middle;
+  }
+  return 0.5 * (low + high);
+}
+
+// Of a Gaussian law 1 / variance: median |s|^2 / median chi^2_d. Medians, since a few stray chains
+// have scores as large as they like.
+double inverse_square_scale(const Tensor& score) {
+  const Tensor square = score.to(at::kDouble).square().flatten(1).sum(1);
+  const Tensor finite = square.masked_select(at::isfinite(square));
+  const double median = finite.numel() > 0 ? finite.median().item<double>() : 0.0;
+  return std::max(median, 1e-300) / median_chi_squared(score[0].numel());
+}
+
 // Each chain's weight g of the score. The curvature is the score's finite difference along itself,
 // a step of sigma / 20 long: small against every scale of the level (>= sigma), large against
 // float32 rounding. Not a mean over chains, which would tie a chain's bits to its batch.
@@ -145,7 +194,12 @@ Tensor curvature_weight(const Target& target, const ChainState& chains) {
   return (1.0 + (1.0 - scaled).sqrt()).reciprocal_().mul_(variance);
 }
 
-Tensor last_map(const Target& target, const ChainState& chains, LastMap kind) {
+// g = (1 - sqrt(1 - sigma^2 k)) / k for one curvature k.
+double weight_of(double curvature, double variance) {
+  return variance / (1.0 + std::sqrt(1.0 - std::clamp(variance * curvature, 0.0, 1.0)));
+}
+
+Tensor last_map(const Target& target, const ChainState& chains, LastMap kind, double curvature) {
   const double scale = 1.0 / std::sqrt(target.level().alpha_bar);
   switch (kind) {
     case LastMap::none:
@@ -155,7 +209,10 @@ Tensor last_map(const Target& target, const ChainState& chains, LastMap kind) {
     case LastMap::tweedie:
       return reverse_mean(chains.x, chains.eval.score, 1.0 - target.level().alpha_bar, scale);
     case LastMap::curvature:
-      return (chains.x + curvature_weight(target, chains) * chains.eval.score) * scale;
+      return curvature > 0.0
+                 ? reverse_mean(chains.x, chains.eval.score,
+                                weight_of(curvature, 1.0 - target.level().alpha_bar), scale)
+                 : (chains.x + curvature_weight(target, chains) * chains.eval.score) * scale;
   }
   return chains.x;
 }
@@ -170,6 +227,7 @@ class Annealer {
         config_(config),
         rng_(rng),
         reverse_rng_(rng.split("reverse")),
+        resample_rng_(rng.split("resample")),
         observer_(observer),
         state_(std::move(state)) {}
 
@@ -177,7 +235,11 @@ class Annealer {
     while (state_.level_position < num_levels()) {
       run_level();
     }
-    SampleResult result{state_.chains.x, state_.levels, 0, state_.network_seconds};
+    SampleResult result;
+    result.x = state_.chains.x;
+    result.levels = state_.levels;
+    result.network_seconds = state_.network_seconds;
+    report_weights(result);
     for (const LevelStats& level : state_.levels) {
       result.evaluations_per_chain += level.evaluations;
     }
@@ -202,12 +264,19 @@ class Annealer {
     const Target target(model_, plan.level);
     evaluations_booked_ = 0;
     seconds_booked_ = 0.0;
+    if (config_.weights && state_.step == 0) {
+      update_weights(target);
+    }
     const int64_t num_steps = num_steps_here();
     while (state_.step < num_steps) {
       ensure_evaluated(target);
       Rng rng = rng_.at(plan.level.index, state_.step);
-      Step step = kernel_->step(target, state_.chains, plan.step_size, rng);
+      const double step_size = config_.adapt ? adapted_step_size() : plan.step_size;
+      Step step = kernel_->step(target, state_.chains, step_size, rng);
       state_.chains = std::move(step.state);
+      if (config_.adapt) {
+        adapt_to(step.info);
+      }
       state_.num_accepted = state_.num_accepted + step.info.accepted.sum();
       state_.num_invalid = state_.num_invalid + step.info.num_invalid;
       ++state_.step;
@@ -220,9 +289,79 @@ class Annealer {
     notify();
   }
 
+  double adapted_step_size() {
+    if (state_.adapt_scale == 0.0) {
+      state_.adapt_scale = config_.adapt->start;
+    }
+    const double length =
+        state_.adapt_scale / std::sqrt(inverse_square_scale(state_.chains.eval.score));
+    stats().step_size = kernel_->step_size_for(length);
+    return stats().step_size;
+  }
+
+  void adapt_to(const StepInfo& info) {
+    const double acceptance = info.accepted.to(at::kDouble).mean().item<double>();
+    const double factor =
+        std::exp(config_.adapt->rate * (acceptance - config_.adapt->target_acceptance));
+    state_.adapt_scale = std::min(state_.adapt_scale * factor, config_.adapt->cap);
+  }
+
   void ensure_evaluated(const Target& target) {
     if (!state_.chains.eval.score.defined()) {
       state_.chains.eval = target.evaluate(state_.chains.x);
+    }
+  }
+
+  // Adds what the way from the level before is worth, then resamples the islands that need it. At
+  // the last level all do, so that equal weights are handed out and the MCMC there parts the
+  // copies.
+  void update_weights(const Target& target) {
+    ensure_evaluated(target);
+    const WeightConfig& weights = *config_.weights;
+    if (state_.level_position == 0) {
+      return;
+    }
+    const NoiseLevel& before = config_.levels[position() - 1].level;
+    const Tensor rate = detail::weight_rate(state_.chains.eval, target.level(), weights.rule);
+    state_.log_weights =
+        state_.log_weights.add(state_.weight_rate + rate,
+                               0.5 * detail::weight_interval(before, target.level(), weights.rule));
+    Rng rng = resample_rng_.at(target.level().index, 0);
+    const bool is_last = state_.level_position + 1 == num_levels();
+    const detail::ResampleResult result =
+        detail::resample(state_.log_weights, weights,
+                         rng.uniform(state_.chains.x.size(0), state_.chains.x), is_last);
+    stats().ess = result.smallest_ess;
+    stats().num_resampled = result.num_resampled;
+    if (result.num_resampled > 0) {
+      take_over(result.ancestors.to(state_.chains.x.device()));
+      state_.log_weights = result.log_weights.to(state_.log_weights.device());
+      state_.log_normalisers = state_.log_normalisers + result.log_normalisers;
+    }
+  }
+
+  void take_over(const Tensor& ancestors) {
+    const auto taken = [&ancestors](const Tensor& rows) {
+      return rows.defined() ? rows.index_select(0, ancestors) : rows;
+    };
+    ChainState& chains = state_.chains;
+    const bool shared = chains.eval.remainder.is_same(chains.eval.score);
+    chains.x = taken(chains.x);
+    chains.momentum = taken(chains.momentum);
+    chains.eval.score = taken(chains.eval.score);
+    chains.eval.log_density = taken(chains.eval.log_density);
+    chains.eval.remainder = shared ? chains.eval.score : taken(chains.eval.remainder);
+    chains.eval.square_sum = taken(chains.eval.square_sum);
+  }
+
+  void report_weights(SampleResult& result) const {
+    if (!config_.weights) {
+      return;
+    }
+    result.log_normalisers = state_.log_normalisers;
+    if (config_.weights->resampling == Resampling::none) {
+      result.log_weights = state_.log_weights;
+      result.log_normalisers = detail::log_means(state_.log_weights, config_.weights->island_size);
     }
   }
 
@@ -233,9 +372,14 @@ class Annealer {
     const bool steps_back = !is_last && config_.placement != Placement::pure;
     if (steps_back || (is_last && config_.last_map != LastMap::none)) {
       ensure_evaluated(target);
-      const Tensor moved = is_last ? last_map(target, state_.chains, config_.last_map)
-                                   : reverse_step_from(target.level());
+      const Tensor moved =
+          is_last ? last_map(target, state_.chains, config_.last_map, config_.curvature)
+                  : reverse_step_from(target.level());
       count_broken(target, moved);
+      if (config_.weights && steps_back) {
+        state_.weight_rate =
+            detail::weight_rate(state_.chains.eval, target.level(), config_.weights->rule);
+      }
       state_.chains.x = moved;
     }
     book_costs(target);
@@ -315,6 +459,7 @@ class Annealer {
   const AnnealConfig& config_;
   Rng rng_;
   Rng reverse_rng_;
+  Rng resample_rng_;
   const Observer& observer_;
   AnnealState state_;
   int64_t evaluations_booked_ = 0;
@@ -327,6 +472,12 @@ AnnealState fresh_state(const AnnealConfig& config, const Tensor& x_init) {
   const auto counter = at::zeros({}, x_init.options().dtype(at::kLong));
   state.num_accepted = counter;
   state.num_invalid = counter;
+  if (config.weights) {
+    const int64_t num_chains = x_init.size(0);
+    const int64_t island = config.weights->island_size;
+    state.log_weights = at::zeros({num_chains}, x_init.options().dtype(at::kDouble));
+    state.log_normalisers = at::zeros({(num_chains + island - 1) / island}, at::kDouble);
+  }
   for (const LevelPlan& plan : config.levels) {
     LevelStats stats;
     stats.index = plan.level.index;
@@ -371,6 +522,7 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
                     const Observer& observer, const AnnealState* resume) {
   check_model(model, schedule);
   check_plan(config, schedule, kernel);
+  check_weights(config, rng);
   check_start(resume == nullptr ? x_init : resume->chains.x, *model);
   if (resume != nullptr) {
     check_resume(*resume, config);
@@ -380,11 +532,36 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
   return Annealer(model, kernel, config, rng, observer, std::move(state)).run();
 }
 
+AnnealConfig tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
+                  const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
+                  const Observer& observer) {
+  AnnealConfig pilot = config;
+  pilot.adapt = config.adapt.value_or(AdaptConfig{});
+  pilot.last_map = LastMap::none;  // the chains stay at the last level, where k is measured
+  const SampleResult result = anneal(model, schedule, kernel, pilot, x_init, rng, observer);
+  AnnealConfig fixed = config;
+  fixed.adapt.reset();
+  for (size_t i = 0; i < fixed.levels.size(); ++i) {
+    fixed.levels[i].step_size = result.levels[i].step_size;
+  }
+  if (config.last_map == LastMap::curvature && x_init.size(0) > 0) {
+    const Target target(model, config.levels.back().level);
+    fixed.curvature = inverse_square_scale(target.evaluate(result.x).score);
+  }
+  return fixed;
+}
+
 std::string to_string(Placement value) {
   return std::string(kPlacements.at(static_cast<size_t>(value)));
 }
 std::string to_string(ReverseStep value) {
   return std::string(kReverseSteps.at(static_cast<size_t>(value)));
+}
+std::string to_string(WeightRule value) {
+  return std::string(kWeightRules.at(static_cast<size_t>(value)));
+}
+std::string to_string(Resampling value) {
+  return std::string(kResamplings.at(static_cast<size_t>(value)));
 }
 std::string to_string(LastMap value) {
   return std::string(kLastMaps.at(static_cast<size_t>(value)));
@@ -398,6 +575,13 @@ ReverseStep reverse_step_from(const std::string& name) {
 }
 LastMap last_map_from(const std::string& name) {
   return enum_from<LastMap>("last_map", name, kLastMaps);
+}
+
+WeightRule weight_rule_from(const std::string& name) {
+  return enum_from<WeightRule>("weights.rule", name, kWeightRules);
+}
+Resampling resampling_from(const std::string& name) {
+  return enum_from<Resampling>("weights.resampling", name, kResamplings);
 }
 
 }  // namespace motet

@@ -280,6 +280,7 @@ void pack(const AnnealState& state, TensorFile& file) {
   put_number(file, "anneal.level_position", static_cast<double>(state.level_position));
   put_number(file, "anneal.step", static_cast<double>(state.step));
   put_number(file, "anneal.network_seconds", state.network_seconds);
+  put_number(file, "anneal.adapt_scale", state.adapt_scale);
   put_defined(file, "anneal.num_accepted", state.num_accepted);
   put_defined(file, "anneal.num_invalid", state.num_invalid);
   put_defined(file, "chains.x", state.chains.x);
@@ -287,6 +288,10 @@ void pack(const AnnealState& state, TensorFile& file) {
   put_defined(file, "chains.score", state.chains.eval.score);
   put_defined(file, "chains.log_density", state.chains.eval.log_density);
   put_defined(file, "chains.remainder", state.chains.eval.remainder);
+  put_defined(file, "chains.square_sum", state.chains.eval.square_sum);
+  put_defined(file, "weights.log_weights", state.log_weights);
+  put_defined(file, "weights.rate", state.weight_rate);
+  put_defined(file, "weights.log_normalisers", state.log_normalisers);
   pack_levels(state.levels, "anneal", file);
 }
 
@@ -296,6 +301,7 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   state.level_position = checkpoint_count(file, path, "anneal.level_position", kMaxSteps);
   state.step = checkpoint_count(file, path, "anneal.step", kMaxSteps);
   state.network_seconds = checkpoint_number(file, path, "anneal.network_seconds");
+  state.adapt_scale = checkpoint_number(file, path, "anneal.adapt_scale");
   for (const char* name : {"anneal.num_accepted", "anneal.num_invalid", "chains.x"}) {
     checkpoint_tensor(file, path, name);
   }
@@ -306,6 +312,10 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   state.chains.eval.score = get_or_undefined(file, "chains.score", device);
   state.chains.eval.log_density = get_or_undefined(file, "chains.log_density", device);
   state.chains.eval.remainder = get_or_undefined(file, "chains.remainder", device);
+  state.chains.eval.square_sum = get_or_undefined(file, "chains.square_sum", device);
+  state.log_weights = get_or_undefined(file, "weights.log_weights", device);
+  state.weight_rate = get_or_undefined(file, "weights.rate", device);
+  state.log_normalisers = get_or_undefined(file, "weights.log_normalisers", "cpu");
   check_chains(state, path);
   state.levels = unpack_levels(file, path, "anneal");
   return state;

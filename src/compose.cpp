@@ -27,6 +27,12 @@ void add_scaled(Tensor& sum, const Tensor& term, double weight) {
   sum = sum.defined() ? sum + scaled : scaled;
 }
 
+// sum_i a_i |s_i|^2 of a factor that may itself be a product, (B) float64.
+Tensor square_sum_of(const Eval& eval) {
+  return eval.square_sum.defined() ? eval.square_sum
+                                   : eval.score.to(at::kDouble).square().flatten(1).sum(1);
+}
+
 class Product : public Model {
  public:
   explicit Product(std::vector<Term> terms) : terms_(std::move(terms)) {
@@ -46,6 +52,7 @@ class Product : public Model {
       add_scaled(sum.score, eval.score, term.exponent);
       add_scaled(sum.log_density, eval.log_density, term.exponent);
       add_scaled(sum.remainder, eval.remainder, term.exponent);
+      add_scaled(sum.square_sum, square_sum_of(eval), term.exponent);
       all_remainder = all_remainder && eval.remainder.is_same(eval.score);
     }
     // Nothing known in closed form: one tensor under both names, so that later selections are paid
@@ -136,6 +143,18 @@ ModelPtr product(std::vector<Term> terms) {
     return terms.front().model;
   }
   return std::make_shared<Product>(std::move(terms));
+}
+
+double total_exponent(const Model& model) {
+  const auto* composed = dynamic_cast<const Product*>(&model);
+  if (composed == nullptr) {
+    return 1.0;
+  }
+  double sum = 0.0;
+  for (const Term& term : composed->terms()) {
+    sum += term.exponent * total_exponent(*term.model);
+  }
+  return sum;
 }
 
 std::string first_invalid_term(const Model& model, const Tensor& x, const NoiseLevel& level) {

@@ -37,7 +37,10 @@ Tensor select(const Tensor& mask, const Tensor& yes, const Tensor& no) {
 }
 
 Eval select(const Tensor& mask, const Eval& yes, const Eval& no) {
-  Eval result{select(mask, yes.score, no.score), select(mask, yes.log_density, no.log_density), {}};
+  Eval result{select(mask, yes.score, no.score),
+              select(mask, yes.log_density, no.log_density),
+              {},
+              select(mask, yes.square_sum, no.square_sum)};
   const bool shared = yes.remainder.is_same(yes.score) && no.remainder.is_same(no.score);
   result.remainder = shared ? result.score : select(mask, yes.remainder, no.remainder);
   return result;

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,11 +53,56 @@ struct LevelPlan {
   double step_size = 0.0;  ///< > 0 where num_steps > 0
 };
 
+/// Variable in which the weights' increments are integrated by the trapezoid rule:
+/// v = (1 - alpha_bar) / alpha_bar.
+enum class WeightRule { log_v, v };
+/// How chains are drawn again in proportion to their weights (Douc and Cappe 2005).
+enum class Resampling {
+  none,        ///< never: the weights are returned
+  systematic,  ///< one uniform an island
+  stratified,  ///< one uniform a chain
+  residual,    ///< whole copies first, the fractions systematically
+};
+std::string to_string(WeightRule value);
+std::string to_string(Resampling value);
+/// Throw ConfigError naming the allowed words.
+WeightRule weight_rule_from(const std::string& name);
+Resampling resampling_from(const std::string& name);
+
+/// Feynman-Kac weights (docs/method.md, Weights): what the reverse steps of a product miss of its
+/// laws. Chains live in islands of island_size consecutive ones that resample among themselves.
+struct WeightConfig {
+  WeightRule rule = WeightRule::v;
+  Resampling resampling = Resampling::systematic;
+  double ess_threshold = 0.5;  ///< in [0, 1]: an island resamples below this share of its size
+  /// A normalised weight is cut at max_share / island size before resampling; 0: never.
+  double max_share = 5.0;
+  int64_t island_size = 2000;  ///< >= 2; bits of an island do not depend on the other islands
+};
+
+/// Step sizes found while annealing, for a pilot run (tune): at each level the length c / sqrt(F)
+/// with F the inverse square scale of the law there, median |s|^2 / median of chi^2 with d degrees
+/// of freedom; c is multiplied by exp(rate (acceptance - target_acceptance)) after every step.
+struct AdaptConfig {
+  double target_acceptance = 0.8;
+  double rate = 0.3;
+  double start = 0.6;  ///< first c
+  double cap = 1.5;    ///< largest c
+};
+
 struct AnnealConfig {
   std::vector<LevelPlan> levels;  ///< falling index, at least one
   Placement placement = Placement::pure;
   ReverseStep reverse_step = ReverseStep::ancestral_beta_tilde;
   LastMap last_map = LastMap::none;
+  /// Set: chains carry weights; placement must have reverse steps.
+  std::optional<WeightConfig> weights = std::nullopt;
+  /// Set: LevelPlan::step_size is found on the way instead of given. The chains of a call then
+  /// depend on each other: for pilot runs, whose step sizes a second run takes over as fixed.
+  std::optional<AdaptConfig> adapt = std::nullopt;
+  /// > 0: the curvature k of LastMap::curvature for all chains, at no evaluation; 0: each chain's
+  /// own.
+  double curvature = 0.0;
 };
 
 /// Rules that fill LevelPlan::step_size.
@@ -71,7 +118,11 @@ struct LevelStats {
   int64_t num_accepted = 0;   ///< of unadjusted kernels: proposals that were finite
   /// Proposals that were not finite (rejected), and chains that the move out of the level broke.
   int64_t num_invalid = 0;
-  int64_t evaluations = 0;    ///< per chain
+  int64_t evaluations = 0;  ///< per chain
+  /// Weighted: smallest effective sample size of an island on entry, as a share of its size; NaN
+  /// without weights.
+  double ess = std::numeric_limits<double>::quiet_NaN();
+  int64_t num_resampled = 0;  ///< islands resampled on entry
   double acceptance() const;  ///< num_accepted / num_proposals; NaN without proposals
 };
 
@@ -85,6 +136,10 @@ struct AnnealState {
   Tensor num_accepted;  ///< int64 scalar: so far at the current level (kept on the device)
   Tensor num_invalid;   ///< int64 scalar: so far at the current level
   double network_seconds = 0.0;
+  Tensor log_weights;        ///< (B) float64 since the last resampling; undefined without weights
+  Tensor weight_rate;        ///< (B) float64: of the weights at the end of the level before
+  Tensor log_normalisers;    ///< (I) float64, an island each: sum of log mean weights so far
+  double adapt_scale = 0.0;  ///< c of AdaptConfig; 0 before its first use
 };
 
 struct SampleResult {
@@ -92,6 +147,12 @@ struct SampleResult {
   std::vector<LevelStats> levels;  ///< in the plan's order
   int64_t evaluations_per_chain = 0;
   double network_seconds = 0.0;
+  /// (B) float64: of chains that were not resampled at the end; undefined without weights, and when
+  /// all are equal.
+  Tensor log_weights;
+  /// (I) float64, an island each: estimates of log(Z_last / Z_first), Z the integral of the product
+  /// of the factors' densities in x / sqrt(alpha_bar); undefined without weights.
+  Tensor log_normalisers;
 };
 
 /// Called after each MCMC step and each level with the state so far; return false to stop (anneal
@@ -109,5 +170,12 @@ using Observer = std::function<bool(const AnnealState& state)>;
 SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
                     const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
                     const Observer& observer = {}, const AnnealState* resume = nullptr);
+
+/// `config` with step sizes (and the curvature of the last map) measured on a pilot run of the
+/// chains x_init, by config.adapt (its defaults when unset); the result is a fixed plan without
+/// `adapt`. Costs the pilot's evaluations. Throws as anneal().
+AnnealConfig tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
+                  const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
+                  const Observer& observer = {});
 
 }  // namespace motet

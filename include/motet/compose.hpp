@@ -21,6 +21,10 @@ struct Term {
 /// ConfigError when schedules differ.
 ModelPtr product(std::vector<Term> terms);
 
+/// Sum of the exponents of a product's factors, nested ones multiplied out; 1 for any other model.
+/// At high noise the product is near N(0, sigma^2 / total_exponent I).
+double total_exponent(const Model& model);
+
 /// Name of the first factor (descending into products) that at x (B, *event) has a score or
 /// remainder that is not finite, or a log density that is NaN or +infinity; "" when there is none.
 /// One evaluation; for error messages.

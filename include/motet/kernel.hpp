@@ -56,6 +56,9 @@ class Kernel {
   /// StepInfo counts those.
   virtual Step step(const Target& target, const ChainState& now, double step_size,
                     Rng& rng) const = 0;
+  /// The step size whose single move (of one leapfrog, or of the noise) is about `length` > 0 long
+  /// in every coordinate.
+  virtual double step_size_for(double length) const { return length; }
   /// True when a Metropolis test corrects the step.
   virtual bool is_adjusted() const = 0;
   virtual std::string describe() const = 0;
@@ -66,6 +69,7 @@ using KernelPtr = std::shared_ptr<const Kernel>;
 class Ula : public Kernel {
  public:
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
+  double step_size_for(double length) const override { return 0.5 * length * length; }
   bool is_adjusted() const override { return false; }
   std::string describe() const override;
 };
@@ -77,6 +81,7 @@ class Mala : public Kernel {
   /// Throws ConfigError for a null ratio.
   explicit Mala(LogRatioPtr ratio);
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
+  double step_size_for(double length) const override { return 0.5 * length * length; }
   bool is_adjusted() const override { return true; }
   std::string describe() const override;
 

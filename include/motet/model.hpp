@@ -25,6 +25,9 @@ struct Eval {
   /// (B, *event), dtype of x: the score not explained by log_density; undefined if none (exact
   /// models).
   Tensor remainder;
+  /// (B) float64: sum over a product's factors of exponent * |score|^2, which Feynman-Kac weights
+  /// need beside the score; undefined for a single law, whose is |score|^2.
+  Tensor square_sum;
 };
 
 /// A family of laws over noise levels. Implementations are immutable and safe to call from one

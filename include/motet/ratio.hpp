@@ -72,9 +72,9 @@ enum class LineRule { trapezoid, simpson, gauss_lobatto };
 LogRatioPtr line_ratio(int64_t num_points, LineRule rule = LineRule::trapezoid);
 
 enum class CurveRule {
-  /// Polyline ([S23] section 4; "4-curve" for 3 leapfrogs). Exact for linear remainders (Gaussians);
-  /// else the error over a trajectory is of order h^3, and at a coarse step the test can leave more
-  /// bias than no test would (docs/method.md, Log ratios).
+  /// Polyline ([S23] section 4; "4-curve" for 3 leapfrogs). Exact for linear remainders
+  /// (Gaussians); else the error over a trajectory is of order h^3, and at a coarse step the test
+  /// can leave more bias than no test would (docs/method.md, Log ratios).
   trapezoid,
   /// Positions and scores are interpolated by polynomials through the path's points, and the line
   /// integral of these is taken in closed form: order h^5 for 2 and 3 segments, h^7 for 4 and 5.

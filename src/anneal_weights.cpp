@@ -1,0 +1,193 @@
+// Weights of chains that follow the reverse process of q_t ~ prod_i p_i^{a_i} with S = sum a_i s_i:
+//   d log w = 1/2 (|eps_S|^2 - sum_i a_i |eps_i|^2) |d log v|,  v = (1 - abar) / abar,
+// for the SDE and the ODE alike (shared/method.md 6; docs/method.md, Weights). In x and s, with
+// eps = -sigma s, the same in v: d log w = 1/2 abar (|S|^2 - sum a_i |s_i|^2) |dv|.
+#include "anneal_weights.hpp"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "motet/error.hpp"
+
+namespace motet::detail {
+namespace {
+
+// One island's weights, normalised, those above max_share / size cut.
+struct Island {
+  std::vector<double> weights;
+  double ess = 0.0;       // before the cut
+  double log_mean = 0.0;  // of the weights, before the cut
+};
+
+void normalise(std::vector<double>& weights) {
+  const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+  for (double& weight : weights) {
+    weight /= sum;
+  }
+}
+
+Island read_island(const double* log_weights, int64_t size, double max_share) {
+  Island island;
+  double largest = -std::numeric_limits<double>::infinity();
+  for (int64_t i = 0; i < size; ++i) {
+    if (std::isfinite(log_weights[i])) {
+      largest = std::max(largest, log_weights[i]);
+    }
+  }
+  if (!std::isfinite(largest)) {
+    throw NumericalError(
+        "anneal: no chain of an island has a finite weight left; raise the number of "
+        "levels or of MCMC steps, or look at the models' scores");
+  }
+  double sum = 0.0;
+  double squares = 0.0;
+  for (int64_t i = 0; i < size; ++i) {
+    const double weight = std::isfinite(log_weights[i]) ? std::exp(log_weights[i] - largest) : 0.0;
+    island.weights.push_back(weight);
+    sum += weight;
+    squares += weight * weight;
+  }
+  const auto count = static_cast<double>(size);
+  island.ess = sum * sum / squares / count;
+  island.log_mean = largest + std::log(sum / count);
+  normalise(island.weights);
+  if (max_share > 0.0) {
+    for (double& weight : island.weights) {
+      weight = std::min(weight, max_share / count);
+    }
+    normalise(island.weights);
+  }
+  return island;
+}
+
+// Row of the cumulated weights into which each ascending position falls.
+template <typename Position>
+void walk(const std::vector<double>& weights, int64_t count, const Position& position,
+          int64_t first, int64_t* ancestors) {
+  const auto last = static_cast<int64_t>(weights.size()) - 1;
+  int64_t row = 0;
+  double below = weights[0];
+  for (int64_t i = 0; i < count; ++i) {
+    while (row < last && position(i) >= below) {
+      ++row;
+      below += weights[static_cast<size_t>(row)];
+    }
+    ancestors[i] = first + row;
+  }
+}
+
+void systematic(const std::vector<double>& weights, int64_t count, double uniform, int64_t first,
+                int64_t* ancestors) {
+  walk(
+      weights, count,
+      [&](int64_t i) { return (static_cast<double>(i) + uniform) / static_cast<double>(count); },
+      first, ancestors);
+}
+
+void stratified(const std::vector<double>& weights, const double* uniforms, int64_t first,
+                int64_t* ancestors) {
+  const auto count = static_cast<int64_t>(weights.size());
+  walk(
+      weights, count,
+      [&](int64_t i) {
+        return (static_cast<double>(i) + uniforms[i]) / static_cast<double>(count);
+      },
+      first, ancestors);
+}
+
+// Whole copies first, then the fractions by systematic resampling (Liu and Chen 1998).
+void residual(std::vector<double> weights, double uniform, int64_t first, int64_t* ancestors) {
+  const auto count = static_cast<double>(weights.size());
+  int64_t taken = 0;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const double copies = std::floor(weights[i] * count);
+    for (double k = 0.0; k < copies; k += 1.0) {
+      ancestors[taken++] = first + static_cast<int64_t>(i);
+    }
+    weights[i] = weights[i] * count - copies;
+  }
+  const int64_t left = static_cast<int64_t>(weights.size()) - taken;
+  if (left > 0) {
+    normalise(weights);
+    systematic(weights, left, uniform, first, ancestors + taken);
+  }
+}
+
+void choose_ancestors(const Island& island, Resampling scheme, const double* uniforms,
+                      int64_t first, int64_t* ancestors) {
+  switch (scheme) {
+    case Resampling::none:
+      break;
+    case Resampling::systematic:
+      systematic(island.weights, static_cast<int64_t>(island.weights.size()), uniforms[0], first,
+                 ancestors);
+      break;
+    case Resampling::stratified:
+      stratified(island.weights, uniforms, first, ancestors);
+      break;
+    case Resampling::residual:
+      residual(island.weights, uniforms[0], first, ancestors);
+      break;
+  }
+}
+
+}  // namespace
+
+Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule) {
+  const Tensor square = eval.score.to(at::kDouble).square().flatten(1).sum(1);
+  if (!eval.square_sum.defined()) {
+    return at::zeros_like(square);
+  }
+  const double variance = 1.0 - level.alpha_bar;
+  return (square - eval.square_sum)
+      .mul_(0.5 * (rule == WeightRule::log_v ? variance : level.alpha_bar));
+}
+
+double weight_interval(const NoiseLevel& from, const NoiseLevel& to, WeightRule rule) {
+  const double v_from = (1.0 - from.alpha_bar) / from.alpha_bar;
+  const double v_to = (1.0 - to.alpha_bar) / to.alpha_bar;
+  return rule == WeightRule::log_v ? std::log(v_from / v_to) : v_from - v_to;
+}
+
+Tensor log_means(const Tensor& log_weights, int64_t island_size) {
+  std::vector<Tensor> means;
+  for (int64_t first = 0; first < log_weights.size(0); first += island_size) {
+    const int64_t size = std::min(island_size, log_weights.size(0) - first);
+    means.push_back(log_weights.narrow(0, first, size).logsumexp(0) -
+                    std::log(static_cast<double>(size)));
+  }
+  return means.empty() ? at::zeros({0}, at::kDouble) : at::stack(means).to(at::kCPU);
+}
+
+ResampleResult resample(const Tensor& log_weights, const WeightConfig& config,
+                        const Tensor& uniforms, bool force) {
+  const int64_t num_chains = log_weights.size(0);
+  const int64_t num_islands = (num_chains + config.island_size - 1) / config.island_size;
+  ResampleResult result;
+  result.ancestors = at::arange(num_chains, at::kLong);
+  result.log_weights = log_weights.to(at::kCPU, at::kDouble, false, /*copy=*/true).contiguous();
+  result.log_normalisers = at::zeros({num_islands}, at::kDouble);
+  const Tensor draws = uniforms.to(at::kCPU, at::kDouble).contiguous();
+  double* weights = result.log_weights.mutable_data_ptr<double>();
+  int64_t* ancestors = result.ancestors.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < num_islands; ++i) {
+    const int64_t first = i * config.island_size;
+    const int64_t size = std::min(config.island_size, num_chains - first);
+    const Island island = read_island(weights + first, size, config.max_share);
+    result.smallest_ess = std::min(result.smallest_ess, island.ess);
+    if (config.resampling == Resampling::none || !(force || island.ess < config.ess_threshold)) {
+      continue;
+    }
+    choose_ancestors(island, config.resampling, draws.const_data_ptr<double>() + first, first,
+                     ancestors + first);
+    std::fill(weights + first, weights + first + size, 0.0);
+    result.log_normalisers.mutable_data_ptr<double>()[i] = island.log_mean;
+    ++result.num_resampled;
+  }
+  return result;
+}
+
+}  // namespace motet::detail
