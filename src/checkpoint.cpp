@@ -92,6 +92,9 @@ void check_chains(const AnnealState& state, const std::string& path) {
   check("chains.score", chains.eval.score, chains.x.sizes());
   check("chains.remainder", chains.eval.remainder, chains.x.sizes());
   check("chains.log_density", chains.eval.log_density, {chains.x.size(0)});
+  check("chains.square_sum", chains.eval.square_sum, {chains.x.size(0)});
+  check("weights.log_weights", state.log_weights, {chains.x.size(0)});
+  check("weights.rate", state.weight_rate, {chains.x.size(0)});
   for (const Tensor& counter : {state.num_accepted, state.num_invalid}) {
     if (counter.dim() != 0 || counter.scalar_type() != at::kLong) {
       refuse(path, "anneal.num_accepted and anneal.num_invalid must be int64 numbers");
