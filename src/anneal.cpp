@@ -532,23 +532,24 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
   return Annealer(model, kernel, config, rng, observer, std::move(state)).run();
 }
 
-AnnealConfig tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
-                  const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
-                  const Observer& observer) {
+TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
+                const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
+                const Observer& observer) {
   AnnealConfig pilot = config;
   pilot.adapt = config.adapt.value_or(AdaptConfig{});
   pilot.last_map = LastMap::none;  // the chains stay at the last level, where k is measured
-  const SampleResult result = anneal(model, schedule, kernel, pilot, x_init, rng, observer);
-  AnnealConfig fixed = config;
+  TuneResult result{config, anneal(model, schedule, kernel, pilot, x_init, rng, observer)};
+  AnnealConfig& fixed = result.config;
   fixed.adapt.reset();
   for (size_t i = 0; i < fixed.levels.size(); ++i) {
-    fixed.levels[i].step_size = result.levels[i].step_size;
+    fixed.levels[i].step_size = result.pilot.levels[i].step_size;
   }
-  if (config.last_map == LastMap::curvature && x_init.size(0) > 0) {
+  if (config.last_map == LastMap::curvature && config.curvature == 0.0 && x_init.size(0) > 0) {
     const Target target(model, config.levels.back().level);
-    fixed.curvature = inverse_square_scale(target.evaluate(result.x).score);
+    fixed.curvature = inverse_square_scale(target.evaluate(result.pilot.x).score);
+    ++result.pilot.evaluations_per_chain;
   }
-  return fixed;
+  return result;
 }
 
 std::string to_string(Placement value) {

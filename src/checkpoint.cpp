@@ -16,7 +16,7 @@ namespace motet::detail {
 namespace {
 
 constexpr const char* kVersion = "1";
-constexpr int64_t kNumCounts = 6;
+constexpr int64_t kNumCounts = 7;
 constexpr int64_t kMaxSteps = int64_t{1} << 32;
 
 Tensor numbers(const std::vector<double>& values) {
@@ -244,16 +244,20 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
                  TensorFile& file) {
   std::vector<int64_t> counts;
   std::vector<double> step_sizes;
+  std::vector<double> ess;
   for (const LevelStats& level : levels) {
-    counts.insert(counts.end(), {level.index, level.num_steps, level.num_proposals,
-                                 level.num_accepted, level.num_invalid, level.evaluations});
+    counts.insert(counts.end(),
+                  {level.index, level.num_steps, level.num_proposals, level.num_accepted,
+                   level.num_invalid, level.evaluations, level.num_resampled});
     step_sizes.push_back(level.step_size);
+    ess.push_back(level.ess);
   }
   const auto rows = static_cast<int64_t>(levels.size());
   file.tensors[prefix + ".counts"] =
       rows == 0 ? at::zeros({0, kNumCounts}, at::kLong)
                 : at::tensor(counts, at::kLong).reshape({rows, kNumCounts});
   file.tensors[prefix + ".step_size"] = numbers(step_sizes);
+  file.tensors[prefix + ".ess"] = numbers(ess);
 }
 
 std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,
@@ -261,8 +265,10 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
   const Tensor& counts = checkpoint_tensor(file, path, prefix + ".counts");
   const std::vector<double> step_sizes =
       to_vector(checkpoint_tensor(file, path, prefix + ".step_size"));
+  const std::vector<double> ess = to_vector(checkpoint_tensor(file, path, prefix + ".ess"));
   if (counts.dim() != 2 || counts.size(1) != kNumCounts || counts.scalar_type() != at::kLong ||
-      counts.size(0) != static_cast<int64_t>(step_sizes.size())) {
+      counts.size(0) != static_cast<int64_t>(step_sizes.size()) ||
+      ess.size() != step_sizes.size()) {
     refuse(path, prefix + ".counts has the wrong shape");
   }
   const auto table = counts.accessor<int64_t, 2>();
@@ -274,7 +280,9 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
                       .num_proposals = table[i][2],
                       .num_accepted = table[i][3],
                       .num_invalid = table[i][4],
-                      .evaluations = table[i][5]});
+                      .evaluations = table[i][5],
+                      .ess = ess[static_cast<size_t>(i)],
+                      .num_resampled = table[i][6]});
   }
   return levels;
 }

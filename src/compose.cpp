@@ -33,6 +33,23 @@ Tensor square_sum_of(const Eval& eval) {
                                    : eval.score.to(at::kDouble).square().flatten(1).sum(1);
 }
 
+class ScoreOnly : public Model {
+ public:
+  explicit ScoreOnly(ModelPtr model) : model_(std::move(model)) {}
+  Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
+    Eval eval = model_->evaluate(x, level);
+    return {eval.score, {}, eval.score, eval.square_sum};
+  }
+  bool is_exact() const override { return false; }
+  std::vector<int64_t> event_shape() const override { return model_->event_shape(); }
+  std::string describe() const override { return "score of " + model_->describe(); }
+  std::optional<NoiseSchedule> schedule() const override { return model_->schedule(); }
+  const Model& inner() const { return *model_; }
+
+ private:
+  ModelPtr model_;
+};
+
 class Product : public Model {
  public:
   explicit Product(std::vector<Term> terms) : terms_(std::move(terms)) {
@@ -145,7 +162,17 @@ ModelPtr product(std::vector<Term> terms) {
   return std::make_shared<Product>(std::move(terms));
 }
 
+ModelPtr score_only(ModelPtr model) {
+  if (model == nullptr) {
+    throw ConfigError("compose: score_only(): no model given (null), must be a model");
+  }
+  return std::make_shared<ScoreOnly>(std::move(model));
+}
+
 double total_exponent(const Model& model) {
+  if (const auto* bare = dynamic_cast<const ScoreOnly*>(&model)) {
+    return total_exponent(bare->inner());
+  }
   const auto* composed = dynamic_cast<const Product*>(&model);
   if (composed == nullptr) {
     return 1.0;

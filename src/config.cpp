@@ -192,6 +192,9 @@ std::vector<TermConfig> read_terms(const Settings& settings, const std::string& 
     if (settings.given(prefix + "exponent")) {
       term.exponent = settings.get<double>(prefix + "exponent");
     }
+    if (settings.given(prefix + "score_only")) {
+      term.score_only = settings.get<bool>(prefix + "score_only");
+    }
     if (term.weights.empty() == (term.law == nullptr)) {
       settings.fail_whole("[model." + name + "] must have exactly one of weights and law");
     }
@@ -245,13 +248,23 @@ SamplerOverrides read_overrides(const Settings& settings) {
   overrides.damping = optional<double>(settings, "kernel.damping");
   overrides.mass = optional<Numbers>(settings, "kernel.mass");
   overrides.ratio = optional<std::string>(settings, "ratio.type");
-  overrides.line_rule = optional_word(settings, "ratio.rule", line_rule_from);
+  overrides.ratio_rule = optional<std::string>(settings, "ratio.rule");
   overrides.num_points = optional<int64_t>(settings, "ratio.num_points");
+  overrides.guard = optional<double>(settings, "ratio.guard");
   overrides.step_size = read_step_size(settings);
   overrides.levels = optional<std::vector<int64_t>>(settings, "anneal.levels");
   overrides.placement = optional_word(settings, "anneal.placement", placement_from);
   overrides.reverse_step = optional_word(settings, "anneal.reverse_step", reverse_step_from);
   overrides.last_map = optional_word(settings, "anneal.last_map", last_map_from);
+  overrides.curvature = optional<double>(settings, "anneal.curvature");
+  overrides.start = optional<std::string>(settings, "anneal.start");
+  overrides.evaluations = optional<int64_t>(settings, "evaluations");
+  overrides.weighted = optional<bool>(settings, "weights.enabled");
+  overrides.weight_rule = optional_word(settings, "weights.rule", weight_rule_from);
+  overrides.resampling = optional_word(settings, "weights.resampling", resampling_from);
+  overrides.ess_threshold = optional<double>(settings, "weights.ess_threshold");
+  overrides.max_share = optional<double>(settings, "weights.max_share");
+  overrides.island_size = optional<int64_t>(settings, "weights.island_size");
   if (settings.holds<int64_t>("anneal.steps_per_level")) {
     overrides.steps_per_level = {settings.get<int64_t>("anneal.steps_per_level")};
   } else {
@@ -262,6 +275,27 @@ SamplerOverrides read_overrides(const Settings& settings) {
     settings.fail("anneal.levels", "must fall strictly");
   }
   return overrides;
+}
+
+TuneConfig read_tune(const Settings& settings) {
+  TuneConfig tune;
+  AdaptConfig& adapt = tune.adapt;
+  tune.num_chains = optional<int64_t>(settings, "tune.num_chains").value_or(tune.num_chains);
+  adapt.target_acceptance =
+      optional<double>(settings, "tune.target_acceptance").value_or(adapt.target_acceptance);
+  adapt.rate = optional<double>(settings, "tune.rate").value_or(adapt.rate);
+  adapt.start = optional<double>(settings, "tune.start").value_or(adapt.start);
+  adapt.cap = optional<double>(settings, "tune.cap").value_or(adapt.cap);
+  const bool is_tuned = settings.get<std::string>("sampler") == "exact" &&
+                        !settings.given("kernel.step_size") &&
+                        !settings.given_under("kernel.step_size");
+  // A config that motet tune wrote keeps the [tune] that it was made by.
+  if (settings.given_under("tune") && !is_tuned && !settings.given_under("tuned")) {
+    settings.fail_whole(
+        "[tune] is given, but there is nothing to tune: that takes sampler = \"exact\" without "
+        "kernel.step_size; leave it out");
+  }
+  return tune;
 }
 
 DataConfig read_data(const Settings& settings, const std::string& directory) {
@@ -316,6 +350,7 @@ SampleConfig parse_config(std::string_view toml, const std::string& name,
   config.sampler = settings.get<std::string>("sampler");
   config.preset = settings.get<std::string>("preset");
   config.overrides = read_overrides(settings);
+  config.tune = read_tune(settings);
   config.num_samples = settings.get<int64_t>("num_samples");
   config.seed = static_cast<uint64_t>(settings.get<int64_t>("seed"));
   config.tile_size = settings.get<int64_t>("tile_size");

@@ -68,7 +68,7 @@ const Recipe& find_recipe(const std::string& name) {
   const auto found = std::find_if(recipes().begin(), recipes().end(),
                                   [&](const Recipe& recipe) { return recipe.name == name; });
   if (found == recipes().end()) {
-    throw_unknown("sampler", name, sampler_names());
+    throw_unknown("sampler", name, table_sampler_names());
   }
   return *found;
 }
@@ -99,7 +99,7 @@ LogRatioPtr make_ratio(const KernelConfig& config) {
     return line_ratio(config.num_points, config.line_rule);
   }
   if (config.ratio == "curve") {
-    return curve_ratio();
+    return curve_ratio(config.curve_rule, config.guard);
   }
   throw ConfigError("kernel: \"" + config.type + "\" with ratio \"" + config.ratio +
                     "\", must be exact, line or curve");
@@ -179,6 +179,15 @@ KernelPtr make_kernel(const KernelConfig& config) {
 }
 
 const std::vector<std::string>& sampler_names() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> list = table_sampler_names();
+    list.insert(list.begin(), "exact");
+    return list;
+  }();
+  return names;
+}
+
+const std::vector<std::string>& table_sampler_names() {
   static const std::vector<std::string> names = [] {
     std::vector<std::string> list;
     for (const Recipe& recipe : recipes()) {

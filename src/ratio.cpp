@@ -7,6 +7,7 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <sstream>
 
@@ -258,7 +259,7 @@ std::vector<int64_t> windows(int64_t num_segments) {
 
 class CurveRatio : public LogRatio {
  public:
-  explicit CurveRatio(CurveRule rule) : rule_(rule) {}
+  CurveRatio(CurveRule rule, double guard) : rule_(rule), guard_(guard) {}
 
   Tensor estimate(const Target& /*target*/, const Path& path) const override {
     check_path(path);
@@ -267,23 +268,48 @@ class CurveRatio : public LogRatio {
       return sum;
     }
     if (rule_ == CurveRule::trapezoid) {
-      for (size_t i = 1; i < path.points.size(); ++i) {
-        const Tensor total = path.evals[i - 1].remainder + path.evals[i].remainder;
-        sum = sum.add(event_dot(total, path.points[i] - path.points[i - 1]), 0.5);
-      }
-      return sum;
+      return sum + trapezoid(path);
     }
-    size_t first = 0;
-    for (const int64_t part : windows(static_cast<int64_t>(path.points.size()) - 1)) {
-      sum = sum + window(path, first, weights_of(part));
-      first += static_cast<size_t>(part);
+    const Tensor integral = polynomial(path);
+    sum = sum + integral;
+    if (guard_ > 0.0) {
+      const Tensor strays = (integral - trapezoid(path)).abs() > guard_;
+      sum.masked_fill_(strays, -std::numeric_limits<double>::infinity());
     }
     return sum;
   }
   int64_t num_evaluations() const override { return 0; }
-  std::string describe() const override { return to_string(rule_) + " on the curve"; }
+  std::string describe() const override {
+    std::ostringstream text;
+    text << to_string(rule_) << " on the curve";
+    if (guard_ > 0.0) {
+      text << ", guarded at " << guard_ << " nat";
+    }
+    return text.str();
+  }
 
  private:
+  static Tensor trapezoid(const Path& path) {
+    Tensor sum;
+    for (size_t i = 1; i < path.points.size(); ++i) {
+      const Tensor total = path.evals[i - 1].remainder + path.evals[i].remainder;
+      const Tensor part = event_dot(total, path.points[i] - path.points[i - 1]);
+      sum = sum.defined() ? sum.add_(part) : part;
+    }
+    return sum.mul_(0.5);
+  }
+
+  static Tensor polynomial(const Path& path) {
+    Tensor sum;
+    size_t first = 0;
+    for (const int64_t part : windows(static_cast<int64_t>(path.points.size()) - 1)) {
+      const Tensor integral = window(path, first, weights_of(part));
+      sum = sum.defined() ? sum.add_(integral) : integral;
+      first += static_cast<size_t>(part);
+    }
+    return sum;
+  }
+
   // sum_ij W_ij s_i . x_j; rows of W sum to 0, so positions count from the window's first.
   static Tensor window(const Path& path, size_t first, const Matrix& weights) {
     const Tensor origin = path.points[first].to(at::kDouble);
@@ -304,6 +330,7 @@ class CurveRatio : public LogRatio {
   }
 
   CurveRule rule_;
+  double guard_;
 };
 
 constexpr std::pair<CurveRule, const char*> kCurveRules[] = {{CurveRule::trapezoid, "trapezoid"},
@@ -392,7 +419,19 @@ LogRatioPtr line_ratio(int64_t num_points, LineRule rule) {
   return std::make_shared<LineRatio>(num_points, rule);
 }
 
-LogRatioPtr curve_ratio(CurveRule rule) { return std::make_shared<CurveRatio>(rule); }
+LogRatioPtr curve_ratio(CurveRule rule, double guard) {
+  std::ostringstream text;
+  if (!(guard >= 0.0) || !std::isfinite(guard)) {
+    text << "ratio: curve_ratio(guard = " << guard << "): must be >= 0 and finite";
+    throw ConfigError(text.str());
+  }
+  if (guard > 0.0 && rule != CurveRule::polynomial) {
+    text << "ratio: curve_ratio(" << to_string(rule) << ", guard = " << guard
+         << "): the guard compares the polynomial with the trapezoid; use polynomial";
+    throw ConfigError(text.str());
+  }
+  return std::make_shared<CurveRatio>(rule, guard);
+}
 
 std::string to_string(CurveRule rule) {
   for (const auto& [value, name] : kCurveRules) {

@@ -9,7 +9,7 @@ namespace {
 
 std::vector<std::string> known_words() {
   std::vector<std::string> words = {"energy", "score"};
-  for (const std::string& name : sampler_names()) {
+  for (const std::string& name : table_sampler_names()) {
     words.push_back(name);
   }
   for (const TableRow& row : table1_rows()) {

@@ -28,18 +28,6 @@ constexpr int64_t kMinMeasured = 16;
   throw ConfigError("config: " + config.name + ": " + why);
 }
 
-NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
-  const std::optional<NoiseSchedule> trained = target.schedule();
-  if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
-    fail(config, "[schedule] is " + config.schedule->describe() + ", but " + target.describe() +
-                     " was trained for " + trained->describe() + "; leave [schedule] out");
-  }
-  constexpr int64_t kDefaultLevels = 100;
-  return trained           ? *trained
-         : config.schedule ? *config.schedule
-                           : NoiseSchedule::cosine(kDefaultLevels);
-}
-
 void check_sampler(const SampleConfig& config, const Sampler& sampler, const Model& target) {
   if (sampler.needs_energy && !target.is_exact()) {
     fail(config, "sampler \"" + config.sampler +
@@ -98,6 +86,8 @@ void add_levels(std::vector<LevelStats>& sums, const std::vector<LevelStats>& ti
     sums[i].num_proposals += tile[i].num_proposals;
     sums[i].num_accepted += tile[i].num_accepted;
     sums[i].num_invalid += tile[i].num_invalid;
+    sums[i].num_resampled += tile[i].num_resampled;
+    sums[i].ess = std::min(sums[i].ess, tile[i].ess);  // NaN without weights, in both
   }
 }
 
@@ -116,12 +106,16 @@ class SampleRun {
         hooks_(hooks),
         target_(load_target(config)),
         schedule_(choose_schedule(config, *target_)),
-        sampler_(resolve_sampler(config, schedule_)),
+        sampler_(resolve_sampler(config, target_, schedule_)),
         sources_(sources_of(config)),
         identity_(identity_of(config, sources_)),
         checkpoint_(detail::checkpoint_path(config.checkpoint, files)),
         clock_(config.checkpoint) {
     check_sampler(config, sampler_, *target_);
+    if (sampler_.anneal.weights) {  // islands are never torn
+      const int64_t island = sampler_.anneal.weights->island_size;
+      tile_chains_ = std::max<int64_t>(config.tile_size / island, 1) * island;
+    }
     for (size_t i = 0; i < sampler_.anneal.levels.size(); ++i) {
       steps_before_.push_back(num_steps_);
       num_steps_ += steps_of(sampler_.anneal, i);
@@ -130,6 +124,9 @@ class SampleRun {
 
   RunReport run() {
     std::optional<AnnealState> state = files_.resume ? resume() : std::nullopt;
+    if (sampler_.anneal.adapt) {
+      outcome_.tune = detail::tune_sampler(config_, target_, schedule_, hooks_, sampler_);
+    }
     open_writer();
     for (; tile_ < num_tiles(); ++tile_) {
       run_tile(state ? &*state : nullptr);
@@ -147,11 +144,9 @@ class SampleRun {
   }
 
  private:
-  int64_t num_tiles() const {
-    return (config_.num_samples + config_.tile_size - 1) / config_.tile_size;
-  }
+  int64_t num_tiles() const { return (config_.num_samples + tile_chains_ - 1) / tile_chains_; }
   int64_t tile_size(int64_t tile) const {
-    return std::min(config_.tile_size, config_.num_samples - tile * config_.tile_size);
+    return std::min(tile_chains_, config_.num_samples - tile * tile_chains_);
   }
   int64_t num_kept() const { return std::min(config_.num_samples, config_.metrics_num_samples); }
   double seconds() const { return seconds_before_ + watch_.seconds(); }
@@ -168,6 +163,8 @@ class SampleRun {
     network_seconds_ = detail::checkpoint_number(file, checkpoint_, "run.network_seconds");
     kept_ = detail::checkpoint_tensor(file, checkpoint_, "run.kept").clone();
     levels_ = detail::unpack_levels(file, checkpoint_, "run");
+    log_normalisers_ = detail::checkpoint_tensor(file, checkpoint_, "run.log_normalisers").clone();
+    restore_plan(file);
     check_finished();
     check_rows();
     first_step_ = tile_ * num_steps_;
@@ -178,6 +175,31 @@ class SampleRun {
     check_chains(state);
     first_step_ += steps_done(state);
     return state;
+  }
+
+  // The pilot run is not run again: its numbers are in the checkpoint.
+  void restore_plan(const TensorFile& file) {
+    if (!sampler_.anneal.adapt) {
+      return;
+    }
+    detail::TuneRecord record;
+    record.levels = detail::unpack_levels(file, checkpoint_, "tune");
+    std::vector<LevelPlan>& plan = sampler_.anneal.levels;
+    for (size_t i = 0; i < std::max(plan.size(), record.levels.size()); ++i) {
+      if (plan.size() != record.levels.size() || record.levels[i].index != plan[i].level.index) {
+        detail::refuse(checkpoint_, "tune.counts must have the levels of the plan");
+      }
+      plan[i].step_size = record.levels[i].step_size;
+    }
+    const auto number = [&](const char* name) {
+      return detail::checkpoint_number(file, checkpoint_, name);
+    };
+    record.num_chains = static_cast<int64_t>(number("tune.num_chains"));
+    record.evaluations_per_chain = static_cast<int64_t>(number("tune.evaluations"));
+    record.seconds = number("tune.seconds");
+    sampler_.anneal.curvature = number("tune.curvature");
+    sampler_.anneal.adapt.reset();
+    outcome_.tune = record;
   }
 
   std::string partial_path() const { return files_.samples + ".partial"; }
@@ -191,7 +213,7 @@ class SampleRun {
   void check_rows() const {
     if (tile_ > 0 && !files_.samples.empty() && !detail::path_exists(partial_path()) &&
         !rows_are_final()) {
-      const int64_t num_rows = std::min(tile_ * config_.tile_size, config_.num_samples);
+      const int64_t num_rows = std::min(tile_ * tile_chains_, config_.num_samples);
       throw DataError("resume: " + partial_path() + ": missing, but it holds the rows of " +
                       std::to_string(num_rows) + " finished chains; delete " + checkpoint_ +
                       " and start anew");
@@ -206,7 +228,7 @@ class SampleRun {
       detail::refuse(checkpoint_, "run.counts has " + std::to_string(levels_.size()) +
                                       " levels, must have " + std::to_string(num_levels));
     }
-    std::vector<int64_t> shape = {std::min(tile_ * config_.tile_size, num_kept())};
+    std::vector<int64_t> shape = {std::min(tile_ * tile_chains_, num_kept())};
     if (tile_ > 0) {
       const std::vector<int64_t> event = target_->event_shape();
       shape.insert(shape.end(), event.begin(), event.end());
@@ -239,13 +261,14 @@ class SampleRun {
   }
 
   void run_tile(const AnnealState* state) {
-    const int64_t first = tile_ * config_.tile_size;
+    const int64_t first = tile_ * tile_chains_;
     const int64_t size = tile_size(tile_);
     const Rng rng = Rng(config_.seed).for_chains(first);
     std::vector<int64_t> shape = target_->event_shape();
     shape.insert(shape.begin(), size);
     const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(config_.device));
-    const Tensor x_init = rng.split("init").normal_like(at::empty(shape, options));
+    const Tensor x_init =
+        rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler_.start_sd);
     SampleResult result;
     try {
       result = anneal(
@@ -263,6 +286,9 @@ class SampleRun {
       kept_ = kept_.defined() && kept_.size(0) > 0 ? at::cat({kept_, head}) : head.clone();
     }
     add_levels(levels_, result.levels);
+    if (result.log_normalisers.defined()) {
+      log_normalisers_ = at::cat({log_normalisers_, result.log_normalisers});
+    }
     network_seconds_ += result.network_seconds;
   }
 
@@ -294,6 +320,15 @@ class SampleRun {
     file.tensors["run.tile"] = number(static_cast<double>(tile_));
     file.tensors["run.seconds"] = number(seconds());
     file.tensors["run.network_seconds"] = number(network_seconds_);
+    file.tensors["run.log_normalisers"] = log_normalisers_;
+    if (outcome_.tune) {
+      detail::pack_levels(outcome_.tune->levels, "tune", file);
+      file.tensors["tune.num_chains"] = number(static_cast<double>(outcome_.tune->num_chains));
+      file.tensors["tune.evaluations"] =
+          number(static_cast<double>(outcome_.tune->evaluations_per_chain));
+      file.tensors["tune.seconds"] = number(outcome_.tune->seconds);
+      file.tensors["tune.curvature"] = number(sampler_.anneal.curvature);
+    }
     file.tensors["run.kept"] = kept_.defined() ? kept_ : at::zeros({0}, at::kFloat);
     detail::write_checkpoint(checkpoint_, std::move(file), "sample", identity_);
   }
@@ -327,6 +362,9 @@ class SampleRun {
 
   RunReport measure() {
     outcome_.levels = levels_;
+    if (sampler_.anneal.weights) {
+      outcome_.log_normalisers = log_normalisers_;
+    }
     outcome_.sources = sources_;
     outcome_.network_seconds = network_seconds_;
     outcome_.total_seconds = seconds();
@@ -386,12 +424,14 @@ class SampleRun {
   std::optional<NpyRowWriter> writer_;
   std::vector<int64_t> steps_before_;
   int64_t num_steps_ = 0;
+  int64_t tile_chains_ = config_.tile_size;
   int64_t first_step_ = 0;
   int64_t tile_ = 0;
   double seconds_before_ = 0.0;
   double network_seconds_ = 0.0;
   Tensor kept_;
   std::vector<LevelStats> levels_;
+  Tensor log_normalisers_ = at::zeros({0}, at::kDouble);
   detail::SampleOutcome outcome_;
 };
 
@@ -404,6 +444,18 @@ void detail::check_device(const SampleConfig& config) {
   }
 }
 
+NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
+  const std::optional<NoiseSchedule> trained = target.schedule();
+  if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
+    fail(config, "[schedule] is " + config.schedule->describe() + ", but " + target.describe() +
+                     " was trained for " + trained->describe() + "; leave [schedule] out");
+  }
+  constexpr int64_t kDefaultLevels = 100;
+  return trained           ? *trained
+         : config.schedule ? *config.schedule
+                           : NoiseSchedule::cosine(kDefaultLevels);
+}
+
 ModelPtr load_target(const SampleConfig& config) {
   detail::check_device(config);
   std::vector<Term> terms;
@@ -411,7 +463,7 @@ ModelPtr load_target(const SampleConfig& config) {
     ModelPtr model = term.law ? ModelPtr(term.law)
                               : network_model(load_weights(term.weights), term.name, config.compute,
                                               config.device);
-    terms.push_back({std::move(model), term.exponent});
+    terms.push_back({term.score_only ? score_only(std::move(model)) : model, term.exponent});
   }
   return product(std::move(terms));
 }

@@ -1,5 +1,8 @@
 // Every number of a sampling run as JSON. Keys are a promise to scripts: added to, never renamed.
+#include <torch/types.h>
+
 #include <algorithm>
+#include <cmath>
 
 #include "sample_run.hpp"
 
@@ -39,8 +42,38 @@ Json levels_json(const std::vector<LevelStats>& levels) {
                     {"num_steps", level.num_steps},
                     {"num_invalid", level.num_invalid},
                     {"evaluations", level.evaluations}});
+    if (std::isfinite(level.ess)) {  // weighted, and not the level that chains start at
+      list.back()["ess"] = level.ess;
+      list.back()["num_resampled"] = level.num_resampled;
+    }
   }
   return list;
+}
+
+Json weights_json(const WeightConfig& weights) {
+  return {{"rule", to_string(weights.rule)},
+          {"resampling", to_string(weights.resampling)},
+          {"ess_threshold", weights.ess_threshold},
+          {"max_share", weights.max_share},
+          {"island_size", weights.island_size}};
+}
+
+// Islands are independent, so their spread is the error of their mean.
+Json islands_json(const Tensor& log_normalisers, int64_t island_size) {
+  const int64_t count = log_normalisers.size(0);
+  const double error =
+      count < 2 ? std::nan("")
+                : (log_normalisers.std() / std::sqrt(static_cast<double>(count))).item<double>();
+  return {{"island_size", island_size},
+          {"num_islands", count},
+          {"log_normaliser_ratio", number_or_null(log_normalisers.mean().item<double>())},
+          {"log_normaliser_ratio_mc_error", number_or_null(error)}};
+}
+
+Json tune_json(const TuneRecord& tune) {
+  return {{"num_chains", tune.num_chains},
+          {"evaluations_per_chain", tune.evaluations_per_chain},
+          {"seconds", tune.seconds}};
 }
 
 Json sampler_json(const Sampler& sampler) {
@@ -52,7 +85,10 @@ Json sampler_json(const Sampler& sampler) {
           {"ratio", sampler.kernel_config.ratio},
           {"placement", to_string(anneal.placement)},
           {"reverse_step", to_string(anneal.reverse_step)},
-          {"last_map", to_string(anneal.last_map)}};
+          {"last_map", to_string(anneal.last_map)},
+          {"curvature", anneal.curvature > 0.0 ? Json(anneal.curvature) : Json(nullptr)},
+          {"start_sd", sampler.start_sd},
+          {"weights", anneal.weights ? weights_json(*anneal.weights) : Json(nullptr)}};
 }
 
 }  // namespace
@@ -106,6 +142,12 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   }
   json["evaluations_per_chain"] = evaluations;
   json["levels"] = levels_json(outcome.levels);
+  if (outcome.log_normalisers.defined()) {
+    json["islands"] = islands_json(outcome.log_normalisers, sampler.anneal.weights->island_size);
+  }
+  if (outcome.tune) {
+    json["tune"] = tune_json(*outcome.tune);
+  }
   json["seconds"] = {{"total", outcome.total_seconds}, {"network", outcome.network_seconds}};
   json["peak_rss_bytes"] = peak_rss_bytes();
   return json;

@@ -16,10 +16,25 @@ struct WeightsSource {
   std::map<std::string, std::string> metadata;
 };
 
+/// What the pilot run found and cost.
+struct TuneRecord {
+  int64_t num_chains = 0;
+  int64_t evaluations_per_chain = 0;
+  double seconds = 0.0;
+  std::vector<LevelStats> levels;
+};
+
+/// Runs config.tune's pilot and fixes what the sampler's plan leaves open. Throws as tune();
+/// Interrupted when the hooks stop it.
+TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
+                        const NoiseSchedule& schedule, const RunHooks& hooks, Sampler& sampler);
+
 /// What a finished sampling run knows.
 struct SampleOutcome {
   std::vector<LevelStats> levels;
   std::map<std::string, WeightsSource> sources;  ///< by the factor's name; none for analytic laws
+  std::optional<TuneRecord> tune;  ///< where the run made its own pilot
+  Tensor log_normalisers;          ///< (I) float64, an island each; undefined without weights
   double total_seconds = 0.0;
   double network_seconds = 0.0;
   std::string target;          ///< Model::describe()

@@ -1,5 +1,7 @@
 // A named sampler with a config's overrides. The named one is a recipe (preset.hpp); every override
 // that would have no effect on it is refused, so that no setting is silently ignored.
+#include <cmath>
+
 #include "motet/error.hpp"
 #include "motet/run.hpp"
 #include "settings.hpp"
@@ -19,7 +21,7 @@ bool is_adjusted(const std::string& type) { return type == "mala" || type.rfind(
 
 std::string in_quotes(const std::string& word) { return "\"" + word + "\""; }
 
-void set_type(const SampleConfig& config, KernelConfig& kernel) {
+void set_type(const SampleConfig& config, KernelConfig& kernel, bool is_tuned) {
   const SamplerOverrides& overrides = config.overrides;
   if (!overrides.kernel) {
     return;
@@ -27,7 +29,7 @@ void set_type(const SampleConfig& config, KernelConfig& kernel) {
   const std::string type = *overrides.kernel;
   const bool changes_unit =
       kernel.type.empty() || is_hamiltonian(type) != is_hamiltonian(kernel.type);
-  if (changes_unit && !overrides.step_size) {
+  if (changes_unit && !overrides.step_size && !is_tuned) {
     fail(config, "kernel.type = " + in_quotes(type) +
                      " changes the unit of the step size of sampler " + in_quotes(config.sampler) +
                      "; give kernel.step_size too");
@@ -59,20 +61,47 @@ void set_hmc(const SampleConfig& config, KernelConfig& kernel) {
   kernel.hmc.mass = overrides.mass.value_or(kernel.hmc.mass);
 }
 
+void set_rule(const SampleConfig& config, KernelConfig& kernel) {
+  const SamplerOverrides& overrides = config.overrides;
+  if (overrides.ratio_rule) {
+    const std::string rule = *overrides.ratio_rule;
+    const bool fits = kernel.ratio == "line"    ? rule != "polynomial"
+                      : kernel.ratio == "curve" ? rule == "trapezoid" || rule == "polynomial"
+                                                : false;
+    if (!fits) {
+      fail(config, "ratio.rule = " + in_quotes(rule) + ", but ratio.type is " +
+                       in_quotes(kernel.ratio) +
+                       "; line takes trapezoid, simpson or gauss_lobatto, curve trapezoid or "
+                       "polynomial, exact none");
+    }
+    if (kernel.ratio == "line") {
+      kernel.line_rule = line_rule_from(rule);
+    } else {
+      kernel.curve_rule = curve_rule_from(rule);
+    }
+  }
+  const bool can_guard = kernel.ratio == "curve" && kernel.curve_rule == CurveRule::polynomial;
+  if (overrides.guard.value_or(0.0) > 0.0 && !can_guard) {
+    fail(config, "ratio.guard belongs to ratio.type = \"curve\" with ratio.rule = \"polynomial\"");
+  }
+  kernel.guard = can_guard ? overrides.guard.value_or(kernel.guard) : 0.0;
+}
+
 void set_ratio(const SampleConfig& config, KernelConfig& kernel) {
   const SamplerOverrides& overrides = config.overrides;
-  const bool given = overrides.ratio || overrides.line_rule || overrides.num_points;
+  const bool given =
+      overrides.ratio || overrides.ratio_rule || overrides.num_points || overrides.guard;
   if (given && !is_adjusted(kernel.type)) {
     fail(config, "[ratio] is given, but the kernel is " +
                      in_quotes(kernel.type.empty() ? "none" : kernel.type) +
                      ", which has no Metropolis test; leave it out, or choose mala or hmc");
   }
   kernel.ratio = overrides.ratio.value_or(kernel.ratio);
-  if ((overrides.line_rule || overrides.num_points) && kernel.ratio != "line") {
-    fail(config, "ratio.rule and ratio.num_points belong to ratio.type = \"line\", but it is " +
-                     in_quotes(kernel.ratio));
+  if (overrides.num_points && kernel.ratio != "line") {
+    fail(config,
+         "ratio.num_points belongs to ratio.type = \"line\", but it is " + in_quotes(kernel.ratio));
   }
-  kernel.line_rule = overrides.line_rule.value_or(kernel.line_rule);
+  set_rule(config, kernel);
   kernel.num_points = overrides.num_points.value_or(kernel.num_points);
   if (kernel.ratio == "line" && kernel.num_points == 0) {
     fail(config, "ratio.num_points is missing; ratio.type = \"line\" needs it");
@@ -91,7 +120,7 @@ std::vector<LevelPlan> plan_levels(const SampleConfig& config, const NoiseSchedu
                                    const std::vector<LevelPlan>& recipe) {
   const SamplerOverrides& overrides = config.overrides;
   std::vector<LevelPlan> plan = recipe;
-  if (overrides.levels) {
+  if (overrides.levels && config.sampler != "exact") {  // whose plan was made on them
     plan.clear();
     for (const int64_t index : *overrides.levels) {
       if (index >= schedule.num_levels()) {
@@ -146,12 +175,87 @@ void check_plan(const SampleConfig& config, const Sampler& sampler) {
   }
 }
 
+void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
+  const SamplerOverrides& overrides = config.overrides;
+  const bool given = overrides.weight_rule || overrides.resampling || overrides.ess_threshold ||
+                     overrides.max_share || overrides.island_size;
+  if (overrides.weighted && !*overrides.weighted) {
+    if (given) {
+      fail(config,
+           "weights.enabled = false, but other keys of [weights] are given; leave them out");
+    }
+    anneal.weights.reset();
+    return;
+  }
+  if (!anneal.weights && (given || overrides.weighted)) {
+    anneal.weights = WeightConfig{};
+  }
+  if (!anneal.weights) {
+    return;
+  }
+  WeightConfig& weights = *anneal.weights;
+  weights.rule = overrides.weight_rule.value_or(weights.rule);
+  weights.resampling = overrides.resampling.value_or(weights.resampling);
+  weights.ess_threshold = overrides.ess_threshold.value_or(weights.ess_threshold);
+  weights.max_share = overrides.max_share.value_or(weights.max_share);
+  weights.island_size = overrides.island_size.value_or(weights.island_size);
+  if (anneal.placement == Placement::pure) {
+    fail(config,
+         "[weights] is given, but anneal.placement = \"pure\" takes no reverse steps to "
+         "weight; give anneal.placement = \"before_reverse\"");
+  }
+}
+
+double start_sd(const SampleConfig& config, const Model& target, const Sampler& sampler) {
+  if (!config.overrides.start) {
+    return sampler.start_sd;
+  }
+  if (*config.overrides.start == "standard") {
+    return 1.0;
+  }
+  const double exponent = total_exponent(target);
+  if (!(exponent > 0.0)) {
+    fail(config, "anneal.start = \"composition\", but the exponents of " + target.describe() +
+                     " sum to " + std::to_string(exponent) + ", must be > 0");
+  }
+  return sampler.anneal.levels.front().level.sigma() / std::sqrt(exponent);
+}
+
+Sampler named_sampler(const SampleConfig& config, const ModelPtr& target,
+                      const NoiseSchedule& schedule) {
+  const SamplerOverrides& overrides = config.overrides;
+  if (config.sampler != "exact") {
+    if (overrides.evaluations) {
+      fail(config, "evaluations is given, but sampler " + in_quotes(config.sampler) +
+                       " has a fixed plan; it belongs to sampler \"exact\"");
+    }
+    return make_sampler(config.sampler, config.preset, schedule);
+  }
+  if (config.preset != "corrected") {
+    fail(config, "preset = " + in_quotes(config.preset) +
+                     " is of the published table's samplers; leave it out for sampler \"exact\"");
+  }
+  ExactConfig exact;
+  exact.evaluations = overrides.evaluations.value_or(exact.evaluations);
+  exact.num_leapfrog = overrides.num_leapfrog.value_or(0);
+  exact.levels = overrides.levels.value_or(std::vector<int64_t>{});
+  Sampler sampler =
+      make_exact_sampler(target, schedule, exact, Rng(config.seed).split("start"), config.device);
+  sampler.preset = config.preset;
+  sampler.anneal.adapt = config.tune.adapt;
+  return sampler;
+}
+
 }  // namespace
 
-Sampler resolve_sampler(const SampleConfig& config, const NoiseSchedule& schedule) {
-  Sampler sampler = make_sampler(config.sampler, config.preset, schedule);
+Sampler resolve_sampler(const SampleConfig& config, const ModelPtr& target,
+                        const NoiseSchedule& schedule) {
+  Sampler sampler = named_sampler(config, target, schedule);
   const SamplerOverrides& overrides = config.overrides;
-  set_type(config, sampler.kernel_config);
+  if (overrides.step_size) {
+    sampler.anneal.adapt.reset();
+  }
+  set_type(config, sampler.kernel_config, sampler.anneal.adapt.has_value());
   set_hmc(config, sampler.kernel_config);
   set_ratio(config, sampler.kernel_config);
   sampler.kernel = make_kernel(sampler.kernel_config);
@@ -161,6 +265,13 @@ Sampler resolve_sampler(const SampleConfig& config, const NoiseSchedule& schedul
   anneal.placement = overrides.placement.value_or(anneal.placement);
   anneal.reverse_step = overrides.reverse_step.value_or(anneal.reverse_step);
   anneal.last_map = overrides.last_map.value_or(anneal.last_map);
+  if (overrides.curvature && anneal.last_map != LastMap::curvature) {
+    fail(config, "anneal.curvature is given, but anneal.last_map is " +
+                     in_quotes(to_string(anneal.last_map)));
+  }
+  anneal.curvature = overrides.curvature.value_or(anneal.curvature);
+  set_weights(config, anneal);
+  sampler.start_sd = start_sd(config, *target, sampler);
   check_plan(config, sampler);
   sampler.evaluations_per_chain = 0;
   return sampler;

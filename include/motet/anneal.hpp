@@ -171,11 +171,17 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
                     const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
                     const Observer& observer = {}, const AnnealState* resume = nullptr);
 
-/// `config` with step sizes (and the curvature of the last map) measured on a pilot run of the
-/// chains x_init, by config.adapt (its defaults when unset); the result is a fixed plan without
-/// `adapt`. Costs the pilot's evaluations. Throws as anneal().
-AnnealConfig tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
-                  const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
-                  const Observer& observer = {});
+struct TuneResult {
+  AnnealConfig config;  ///< a fixed plan, without `adapt`
+  SampleResult pilot;   ///< the run that it was measured on; x at the last level
+};
+
+/// `config` with step sizes (and the curvature of the last map, where that one takes it and
+/// config.curvature is 0) measured on a pilot run of the chains x_init, by config.adapt (its
+/// defaults when unset). Costs the pilot's evaluations, and 1 for the curvature. Throws as
+/// anneal().
+TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
+                const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
+                const Observer& observer = {});
 
 }  // namespace motet

@@ -21,6 +21,10 @@ struct Term {
 /// ConfigError when schedules differ.
 ModelPtr product(std::vector<Term> terms);
 
+/// `model` without its log density, so that ratios integrate its score: what a score network would
+/// know of the same law. To try a sampler on exact scores. Throws ConfigError for null.
+ModelPtr score_only(ModelPtr model);
+
 /// Sum of the exponents of a product's factors, nested ones multiplied out; 1 for any other model.
 /// At high noise the product is near N(0, sigma^2 / total_exponent I).
 double total_exponent(const Model& model);

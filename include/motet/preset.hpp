@@ -1,5 +1,5 @@
-// The published table's samplers by name: a kernel, a plan of levels and a last map, ready for
-// anneal().
+// Samplers by name: a kernel, a plan of levels and a last map, ready for anneal(). The published
+// table's, and motet's own, "exact".
 #pragma once
 
 #include <cstdint>
@@ -15,21 +15,26 @@ struct KernelConfig {
   std::string type;   ///< "ula", "mala", "uhmc", "hmc", "hmc-unflipped"; "" for no kernel
   HmcConfig hmc;      ///< of the Hamiltonian kernels
   std::string ratio;  ///< "exact", "line", "curve"; "" for the unadjusted kernels
-  LineRule line_rule = LineRule::trapezoid;  ///< of the line ratio
-  int64_t num_points = 0;                    ///< of the line ratio
+  LineRule line_rule = LineRule::trapezoid;     ///< of the line ratio
+  int64_t num_points = 0;                       ///< of the line ratio
+  CurveRule curve_rule = CurveRule::trapezoid;  ///< of the curve ratio
+  double guard = 0.0;                           ///< of the curve ratio, in nats; 0: none
 };
 /// The kernel; null for type "". Throws ConfigError for an unknown word, a ratio given to an
 /// unadjusted kernel or missing from an adjusted one, and as the kernels' constructors do.
 KernelPtr make_kernel(const KernelConfig& config);
 
-/// One sampler of [S23]'s Table 1 under one preset; its numbers are [S23]'s Table 2 (10 steps a
-/// level; Langevin step size .001 = delta^2/2; 3 leapfrogs of .03, damping .5, unit mass).
+/// A sampler ready for anneal(). One of [S23]'s Table 1 under one preset has the numbers of [S23]'s
+/// Table 2 (10 steps a level; Langevin step size .001 = delta^2/2; 3 leapfrogs of .03, damping .5,
+/// unit mass).
 struct Sampler {
   std::string name;
   std::string preset;
   KernelConfig kernel_config;  ///< what `kernel` was made from
   KernelPtr kernel;            ///< null for "reverse"
   AnnealConfig anneal;
+  /// Chains start from N(0, start_sd^2 I).
+  double start_sd = 1.0;
   /// True: accepts by differences of log densities, so every factor must be exact.
   bool needs_energy = false;
   /// Evaluations of every factor that one chain costs on a target with a remainder. Each level
@@ -42,12 +47,14 @@ struct Sampler {
 
 /// "reverse", "u-la", "la-energy", "la-3-line", "la-5-line", "la-10-line", "u-hmc", "hmc-energy",
 /// "hmc-3-line", "hmc-4-curve", "hmc-5-line", "hmc-10-line": the table's order, Langevin first.
+const std::vector<std::string>& table_sampler_names();
+/// "exact", then table_sampler_names().
 const std::vector<std::string>& sampler_names();
 
 /// "paper" and "corrected".
 const std::vector<std::string>& preset_names();
 
-/// The sampler `name` on all of `schedule`'s levels (at least 2).
+/// The table's sampler `name` on all of `schedule`'s levels (at least 2).
 ///
 /// `preset` "paper" is the reference code to the letter, T = num_levels: u-la and u-hmc run levels
 /// T-1 .. 1 and stop there, la-* runs T-1 .. 0, hmc-* runs T-2 .. 0; pure annealing, no map from
@@ -59,5 +66,36 @@ const std::vector<std::string>& preset_names();
 /// Throws ConfigError for an unknown name (naming the nearest) or preset, or fewer than 2 levels.
 Sampler make_sampler(const std::string& name, const std::string& preset,
                      const NoiseSchedule& schedule);
+
+/// What decides the plan of the sampler "exact".
+struct ExactConfig {
+  /// Evaluations of every factor that one chain may cost; at least kMinEvaluations.
+  int64_t evaluations = 105;
+  /// Leapfrogs of a trajectory; 0: 3, or 1 where the budget is under 60.
+  int64_t num_leapfrog = 0;
+  /// Levels to visit, falling; empty: from the first level at which start_discrepancy() is below
+  /// kMaxDiscrepancy, in about equal steps of log v, v = (1 - alpha_bar) / alpha_bar.
+  std::vector<int64_t> levels = {};
+};
+inline constexpr int64_t kMinEvaluations = 24;
+inline constexpr double kMaxDiscrepancy = 0.01;
+
+/// How far the target is from N(0, sd^2 I), sd^2 = sigma^2 / total_exponent, at a level:
+/// E |S(x) + x / sd^2|^2 sd^2 / d under that Gaussian, its Fisher divergence per coordinate in its
+/// own units; estimated on num_chains draws of rng. Float. 1 evaluation a chain. Not finite scores
+/// make it infinite.
+double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_t num_chains,
+                         const Rng& rng, const std::string& device = "cpu");
+
+/// motet's own sampler (docs/method.md, The sampler "exact"): chains start from N(0, sigma^2 /
+/// total_exponent I) at the first level where that is nearly the target, carry Feynman-Kac weights
+/// along ancestral steps and resample in islands, and take HMC steps with the polynomial curve rule
+/// at each level. Step sizes and the last map's curvature are not known yet: anneal.adapt is set,
+/// and tune() makes the plan that samples. Cost: evaluations on up to 512 chains, one for each level
+/// that is tried as the first. Throws ConfigError for a total exponent <= 0, a budget that is too
+/// small, levels that do not fit, or a target that is nowhere near the Gaussian.
+Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule,
+                           const ExactConfig& config, const Rng& rng,
+                           const std::string& device = "cpu");
 
 }  // namespace motet

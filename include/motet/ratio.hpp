@@ -46,7 +46,8 @@ struct Path {
 
 /// Estimator of log p(back) - log p(front), (B) float64: the exact part by difference, the
 /// remainder by quadrature. Changes its sign when the path is reversed, as the true difference
-/// does, whatever the quadrature error.
+/// does, whatever the quadrature error; or is -inf in both directions, where a guard refuses the
+/// path.
 class LogRatio {
  public:
   virtual ~LogRatio() = default;
@@ -82,8 +83,13 @@ enum class CurveRule {
   /// points that are equidistant in time, as a trajectory's are.
   polynomial,
 };
-/// Line integral along the path's own points: no evaluation.
-LogRatioPtr curve_ratio(CurveRule rule = CurveRule::trapezoid);
+/// Line integral along the path's own points: no evaluation. guard > 0 (nats; polynomial only):
+/// -inf, a clean rejection, where the polynomial and the trapezoid differ by more. The difference
+/// keeps its size when the path is reversed, so a Metropolis test stays reversible; a trajectory
+/// that leaves the region where the score is trusted can fool one rule, not both (docs/method.md,
+/// Log ratios). No effect on paths of one segment, where the two rules are one. Throws ConfigError
+/// for a guard that is negative or not finite, or given to the trapezoid.
+LogRatioPtr curve_ratio(CurveRule rule = CurveRule::trapezoid, double guard = 0.0);
 
 std::string to_string(LineRule rule);
 /// Throws ConfigError naming the allowed words.

@@ -34,6 +34,7 @@ struct TermConfig {
   std::string weights;  ///< path of a safetensors file; empty for analytic laws
   AnalyticPtr law;      ///< null for weights files
   double exponent = 1.0;
+  bool score_only = false;  ///< hide the log density
 };
 
 /// Step sizes: one constant, one a level of the plan, or factor * beta^power (power_step_size).
@@ -49,15 +50,31 @@ struct SamplerOverrides {
   std::optional<int64_t> num_leapfrog;
   std::optional<double> damping;
   std::optional<std::vector<double>> mass;
-  std::optional<std::string> ratio;  ///< "exact", "line", "curve"
-  std::optional<LineRule> line_rule;
+  std::optional<std::string> ratio;       ///< "exact", "line", "curve"
+  std::optional<std::string> ratio_rule;  ///< a LineRule or CurveRule, as the ratio is
   std::optional<int64_t> num_points;
+  std::optional<double> guard;
   std::optional<StepSizeRule> step_size;
   std::optional<std::vector<int64_t>> steps_per_level;  ///< one, or one a level of the plan
   std::optional<std::vector<int64_t>> levels;           ///< falling
   std::optional<Placement> placement;
   std::optional<ReverseStep> reverse_step;
   std::optional<LastMap> last_map;
+  std::optional<double> curvature;
+  std::optional<std::string> start;    ///< "standard", "composition"
+  std::optional<int64_t> evaluations;  ///< of sampler "exact": its budget
+  std::optional<bool> weighted;
+  std::optional<WeightRule> weight_rule;
+  std::optional<Resampling> resampling;
+  std::optional<double> ess_threshold;
+  std::optional<double> max_share;
+  std::optional<int64_t> island_size;
+};
+
+/// The pilot run that finds what a sampler's plan leaves open (tune()).
+struct TuneConfig {
+  int64_t num_chains = 512;
+  AdaptConfig adapt;
 };
 
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.
@@ -65,9 +82,10 @@ struct SampleConfig {
   std::string name;  ///< of the file, for messages
   std::vector<TermConfig> terms;
   std::optional<NoiseSchedule> schedule;  ///< set: must agree with the networks'
-  std::string sampler = "hmc-4-curve";    ///< a name of sampler_names()
+  std::string sampler = "exact";          ///< a name of sampler_names()
   std::string preset = "corrected";       ///< a name of preset_names()
   SamplerOverrides overrides;
+  TuneConfig tune;
   int64_t num_samples = 2000;
   uint64_t seed = 0;
   int64_t tile_size = 8192;  ///< chains in memory at a time; the bits do not depend on it
@@ -169,8 +187,19 @@ struct TrainReport {
 /// The config's models as one target; `describe()` of it lands in the report. Throws DataError,
 /// ConfigError, ShapeError.
 ModelPtr load_target(const SampleConfig& config);
-/// The config's sampler on `schedule`, its overrides applied. Throws ConfigError naming the key.
-Sampler resolve_sampler(const SampleConfig& config, const NoiseSchedule& schedule);
+/// The schedule that the target was trained for, else the config's, else cosine(100). Throws
+/// ConfigError when the two differ.
+NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target);
+/// The config's sampler on `schedule`, its overrides applied; a plan whose step sizes are still to
+/// be found has anneal.adapt set. Throws ConfigError naming the key.
+Sampler resolve_sampler(const SampleConfig& config, const ModelPtr& target,
+                        const NoiseSchedule& schedule);
+
+/// A config whose sampler is fixed: what a pilot run found is in `overrides`, and `toml` says how.
+/// `directory`: where the config will lie; its weights are named relative to it. Throws ConfigError
+/// when the sampler leaves nothing open, and as run().
+SampleConfig tuned_config(const SampleConfig& config, const std::string& directory,
+                          const RunHooks& hooks = {});
 
 /// Samples, measures and writes `files`. Memory is bounded by tile_size, not by num_samples.
 /// Throws, before any work, ConfigError and ShapeError (models and sampler that do not fit, a

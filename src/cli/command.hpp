@@ -15,6 +15,7 @@ namespace motet::cli {
 /// the library throws; main turns that into a message and an exit code.
 void add_sample(CLI::App& app);
 void add_train(CLI::App& app);
+void add_tune(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_info(CLI::App& app);
 void add_cite(CLI::App& app);

@@ -13,10 +13,11 @@ struct Options {
   std::string config;
   RunFiles files;
   std::vector<std::string> overrides;
-  std::vector<std::string> shorthands[5];  // each at most one entry
+  std::vector<std::string> shorthands[6];  // each at most one entry
   bool quiet = false;
 };
-constexpr const char* kShorthandKeys[] = {"sampler", "num_samples", "seed", "compute", "device"};
+constexpr const char* kShorthandKeys[] = {"sampler", "num_samples", "seed",
+                                          "compute", "device",      "evaluations"};
 
 void run_command(Options options) {
   for (size_t i = 0; i < std::size(kShorthandKeys); ++i) {
@@ -54,11 +55,13 @@ void add_sample(CLI::App& app) {
                              const std::string& type) {
     command->add_option(flag, options->shorthands[i], doc)->type_name(type)->expected(1);
   };
-  shorthand(0, "--sampler", "name of a sampler of the published table", "NAME");
+  shorthand(0, "--sampler", "exact, or a sampler of the published table", "NAME");
   shorthand(1, "--num-samples", "chains, one sample each", "N");
   shorthand(2, "--seed", "of every random number", "S");
   shorthand(3, "--compute", "float32, bfloat16 or reference", "WORD");
   shorthand(4, "--device", "cpu or cuda", "DEVICE");
+  shorthand(5, "--evaluations,--budget", "of each factor that a chain of sampler exact may cost",
+            "N");
   command->add_option("--out", options->files.samples, "samples, float32 (N, *event)")
       ->type_name("F.npy");
   command->add_option("--report", options->files.report, "one self-contained page")

@@ -7,9 +7,11 @@
 #include <cmath>
 
 #include "motet/compose.hpp"
+#include "motet/error.hpp"
 #include "motet/kernel.hpp"
 #include "motet/rng.hpp"
 #include "support/models.hpp"
+#include "support/throw_message.hpp"
 
 namespace motet::testing {
 namespace {
@@ -275,6 +277,34 @@ TEST(RatioLaw, PolynomialCurveWeightsHaveTheirThreeIdentities) {
       EXPECT_NEAR(row, 0.0, 1e-13);
     }
   }
+}
+
+// The guard refuses a path and its reverse alike, and leaves the others as they are.
+TEST(RatioLaw, GuardRefusesBothDirectionsOrNeither) {
+  const Target target(score_only(skewed_mixture()), level_at(0.8));
+  std::vector<Tensor> points = random_points(4, 2);
+  const Path path = path_through(target, points);
+  const Path reversed = path_through(target, {points.rbegin(), points.rend()});
+  const Tensor plain = curve_ratio(CurveRule::polynomial)->estimate(target, path);
+  const Tensor apart = (plain - curve_ratio()->estimate(target, path)).abs();
+  const double guard = apart.median().item<double>() * (1.0 + 1e-9);
+  const LogRatioPtr guarded = curve_ratio(CurveRule::polynomial, guard);
+  const Tensor there = guarded->estimate(target, path);
+  const Tensor back = guarded->estimate(target, reversed);
+  const Tensor refused = apart > guard;
+  EXPECT_TRUE(at::equal(there.isinf(), refused));
+  EXPECT_TRUE(at::equal(back.isinf(), refused));
+  const Tensor kept = refused.logical_not();
+  EXPECT_TRUE(at::equal(there.masked_select(kept), plain.masked_select(kept)));
+  EXPECT_LT(max_abs(there.masked_select(kept) + back.masked_select(kept)), 1e-10);
+}
+
+TEST(RatioLaw, GuardNeedsTheTwoRules) {
+  EXPECT_THROW_MSG(curve_ratio(CurveRule::trapezoid, 1.0), ConfigError,
+                   "ratio: curve_ratio(trapezoid, guard = 1): the guard compares the polynomial "
+                   "with the trapezoid; use polynomial");
+  EXPECT_THROW_MSG(curve_ratio(CurveRule::polynomial, -1.0), ConfigError,
+                   "ratio: curve_ratio(guard = -1): must be >= 0 and finite");
 }
 
 TEST(RatioLaw, CurveThroughTwoPointsIsTheTwoPointLine) {

@@ -8,14 +8,6 @@
 
 namespace motet::testing {
 
-ModelPtr score_only(const ModelPtr& model) {
-  return from_callable(
-      [model](const Tensor& x, const NoiseLevel& level) {
-        return Eval{.score = model->evaluate(x, level).score, .log_density = {}, .remainder = {}};
-      },
-      model->event_shape(), /*is_exact=*/false, "score of " + model->describe());
-}
-
 ModelPtr nan_above(const ModelPtr& model, double bound) {
   return from_callable(
       [model, bound](const Tensor& x, const NoiseLevel& level) {

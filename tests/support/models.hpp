@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "motet/compose.hpp"
 #include "motet/model.hpp"
 
 namespace motet::testing {
@@ -34,8 +35,7 @@ class CountingModel : public Model {
   mutable int64_t num_rows_ = 0;
 };
 
-/// `model` without its log density: what a score network would know of the same law.
-ModelPtr score_only(const ModelPtr& model);
+using motet::score_only;
 
 /// `model` with NaN scores and densities where the first coordinate is above `bound`.
 ModelPtr nan_above(const ModelPtr& model, double bound);

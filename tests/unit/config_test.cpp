@@ -42,7 +42,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "config: product.toml:1: unknown key sedd; did you mean seed?"},
         Refusal{"UnknownKeyFarFromAll", kGood + "[ratio]\nzzzzzzzzzzzzzz = 1\n",
                 "config: product.toml:6: unknown key ratio.zzzzzzzzzzzzzz; known here: type, rule, "
-                "num_points"},
+                "num_points, guard"},
         Refusal{"UnknownModelKey", "[model.ring]\nlaw = \"ring\"\nexponnent = 2\n",
                 "config: product.toml:3: unknown key model.ring.exponnent; did you mean "
                 "model.ring.exponent?"},
@@ -251,8 +251,10 @@ TEST(TrainJob, NeedsOneSourceOfData) {
 
 class Sampling : public testing::Test {
  protected:
-  static Sampler resolve(const std::string& toml) {
-    return resolve_sampler(parse_config(kGood + toml, "p.toml"), NoiseSchedule::cosine(10));
+  static Sampler resolve(const std::string& toml) { return resolve_with("hmc-4-curve", toml); }
+  static Sampler resolve_with(const std::string& sampler, const std::string& toml) {
+    return resolve_sampler(parse_config("sampler = \"" + sampler + "\"\n" + kGood + toml, "p.toml"),
+                           product({{ring(), 1.0}, {bar(), 1.0}}), NoiseSchedule::cosine(10));
   }
 };
 
@@ -285,7 +287,19 @@ TEST_F(Sampling, RefusesSettingsWithoutEffect) {
           "[ratio] is given, but the kernel is \"uhmc\", which has no Metropolis test; leave it "
           "out, or choose mala or hmc");
   refused("[ratio]\nnum_points = 5\n",
-          "ratio.rule and ratio.num_points belong to ratio.type = \"line\", but it is \"curve\"");
+          "ratio.num_points belongs to ratio.type = \"line\", but it is \"curve\"");
+  refused("[ratio]\nrule = \"simpson\"\n",
+          "ratio.rule = \"simpson\", but ratio.type is \"curve\"; line takes trapezoid, simpson or "
+          "gauss_lobatto, curve trapezoid or polynomial, exact none");
+  refused("[ratio]\nguard = 1.0\n",
+          "ratio.guard belongs to ratio.type = \"curve\" with ratio.rule = \"polynomial\"");
+  refused("[weights]\nmax_share = 2.0\n",
+          "[weights] is given, but anneal.placement = \"pure\" takes no reverse steps to weight; "
+          "give anneal.placement = \"before_reverse\"");
+  refused("[weights]\nenabled = false\nmax_share = 2.0\n",
+          "weights.enabled = false, but other keys of [weights] are given; leave them out");
+  refused("[anneal]\nlast_map = \"none\"\ncurvature = 100.0\n",
+          "anneal.curvature is given, but anneal.last_map is \"none\"");
   refused("[ratio]\ntype = \"line\"\n",
           "ratio.num_points is missing; ratio.type = \"line\" needs it");
   refused("[kernel]\nstep_size = [0.1, 0.2]\n",
@@ -295,6 +309,37 @@ TEST_F(Sampling, RefusesSettingsWithoutEffect) {
           "anneal.levels: 10, must be below 10 (" + NoiseSchedule::cosine(10).describe() + ")");
   refused("[anneal]\nreverse_step = \"ddim\"\n",
           "anneal.reverse_step is given, but anneal.placement = \"pure\" takes no reverse steps");
+}
+
+TEST_F(Sampling, TheExactSamplerIsOpenUntilItsStepSizesAreGiven) {
+  const Sampler open = resolve_with("exact", "");
+  EXPECT_TRUE(open.anneal.adapt.has_value());
+  EXPECT_TRUE(open.anneal.weights.has_value());
+  const Sampler fixed =
+      resolve_with("exact", "[kernel]\nstep_size = 0.1\n[anneal]\nlevels = [8, 4, 1, 0]\n");
+  EXPECT_FALSE(fixed.anneal.adapt.has_value());
+  EXPECT_EQ(fixed.anneal.levels.size(), 4U);
+  EXPECT_EQ(fixed.anneal.levels[3].step_size, 0.1);
+  EXPECT_FALSE(resolve_with("exact", "[weights]\nenabled = false\n").anneal.weights.has_value());
+  EXPECT_EQ(resolve_with("exact", "[ratio]\nguard = 0.5\n").kernel_config.guard, 0.5);
+  EXPECT_EQ(resolve_with("exact", "[ratio]\nrule = \"trapezoid\"\n").kernel_config.guard, 0.0);
+}
+
+TEST_F(Sampling, RefusesSettingsOfTheOtherKindOfSampler) {
+  const auto parse = [](const std::string& toml) { return parse_config(toml, "p.toml"); };
+  EXPECT_THROW_MSG(parse("sampler = \"u-hmc\"\n" + kGood + "[tune]\nrate = 0.1\n"), ConfigError,
+                   "config: p.toml: [tune] is given, but there is nothing to tune: that takes "
+                   "sampler = \"exact\" without kernel.step_size; leave it out");
+  const auto resolve_whole = [&](const std::string& toml) {
+    return resolve_sampler(parse(toml), product({{ring(), 1.0}, {bar(), 1.0}}),
+                           NoiseSchedule::cosine(10));
+  };
+  EXPECT_THROW_MSG(resolve_whole("evaluations = 100\nsampler = \"u-hmc\"\n" + kGood), ConfigError,
+                   "config: p.toml: evaluations is given, but sampler \"u-hmc\" has a fixed plan; "
+                   "it belongs to sampler \"exact\"");
+  EXPECT_THROW_MSG(resolve_whole("preset = \"paper\"\n" + kGood), ConfigError,
+                   "config: p.toml: preset = \"paper\" is of the published table's samplers; leave "
+                   "it out for sampler \"exact\"");
 }
 
 }  // namespace

@@ -1,0 +1,60 @@
+// motet tune CONFIG.toml -o TUNED.toml
+#include <filesystem>
+#include <iostream>
+
+#include "cli/command.hpp"
+#include "cli/summary.hpp"
+#include "motet/io.hpp"
+#include "run_detail.hpp"
+
+namespace motet::cli {
+namespace {
+
+struct Options {
+  std::string config;
+  std::string out;
+  std::vector<std::string> overrides;
+  bool quiet = false;
+};
+
+std::string list_text(const std::vector<double>& numbers) {
+  std::string text;
+  for (const double number : numbers) {
+    text += (text.empty() ? "" : " ") + fixed(number, 4);
+  }
+  return text;
+}
+
+void run_command(const Options& options) {
+  const SampleConfig config = load_config(options.config, options.overrides);
+  detail::check_writable({.json = options.out});
+  const std::string folder = std::filesystem::absolute(options.out).parent_path().string();
+  const SampleConfig tuned = tuned_config(config, folder, terminal_hooks(options.quiet));
+  end_progress();
+  write_file_atomic(options.out,
+                    "# " + options.config + ", its step sizes found by motet tune\n" + tuned.toml);
+  print_line(std::cout, "levels", std::to_string(tuned.overrides.levels->size()));
+  print_line(std::cout, "step sizes", list_text(tuned.overrides.step_size->values));
+  print_line(std::cout, "config", options.out);
+}
+
+}  // namespace
+
+void add_tune(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "tune", "Find the step sizes of a config's sampler; writes a config that keeps them fixed");
+  auto options = std::make_shared<Options>();
+  command->add_option("config", options->config, "TOML file of a sampling run (docs/config.md)")
+      ->required()
+      ->type_name("CONFIG.toml");
+  command->add_option("-o,--out", options->out, "the tuned config, for motet sample")
+      ->required()
+      ->type_name("TUNED.toml");
+  command->add_option("--set", options->overrides, "override a key of the config, value as TOML")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command->add_flag("--quiet", options->quiet, "no progress on stderr");
+  command->callback([options] { run_command(*options); });
+}
+
+}  // namespace motet::cli

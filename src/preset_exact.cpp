@@ -1,0 +1,187 @@
+// The plan of the sampler "exact" (docs/method.md, The sampler "exact"). At high noise the target
+// q ~ prod_i p_i^{a_i} is near N(0, sigma^2 / A I), A = sum_i a_i; chains start there. Levels then
+// fall in about equal steps of log v, v = (1 - abar) / abar, since the weights' increments are
+// integrals in it; a schedule that is coarse near the data is followed level by level there. The
+// steps of MCMC are few on the way, where weights carry the modes' masses, and most at the end,
+// where they set the widths.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "motet/compose.hpp"
+#include "motet/error.hpp"
+#include "motet/preset.hpp"
+
+namespace motet {
+namespace {
+
+constexpr int64_t kNumProbes = 512;
+constexpr int64_t kMaxLevels = 40;  // beyond, a larger budget buys MCMC steps instead
+constexpr int64_t kMinLevels = 4;
+constexpr int64_t kSmallBudget = 60;  // below, trajectories of one leapfrog pay better
+
+// MCMC steps at the level `position` of `count`.
+int64_t base_steps(size_t position, size_t count) {
+  if (position == 0) {
+    return 3;  // mends what the Gaussian start misses
+  }
+  const size_t left = count - 1 - position;
+  return left == 0 ? 6 : left <= 2 ? 2 : 1;
+}
+
+int64_t sum_of_base_steps(int64_t count) {
+  int64_t sum = 0;
+  for (size_t i = 0; i < static_cast<size_t>(count); ++i) {
+    sum += base_steps(i, static_cast<size_t>(count));
+  }
+  return sum;
+}
+
+double log_v(const NoiseLevel& level) {
+  return std::log((1.0 - level.alpha_bar) / level.alpha_bar);
+}
+
+// From `first` to 0, each about `spacing` below the one before in log v.
+std::vector<int64_t> levels_spaced(const NoiseSchedule& schedule, int64_t first, double spacing) {
+  std::vector<int64_t> levels = {first};
+  while (levels.back() > 0) {
+    const double wanted = log_v(schedule.level(levels.back())) - spacing;
+    int64_t next = levels.back() - 1;
+    while (next > 0 && std::abs(log_v(schedule.level(next - 1)) - wanted) <=
+                           std::abs(log_v(schedule.level(next)) - wanted)) {
+      --next;
+    }
+    levels.push_back(next);
+  }
+  return levels;
+}
+
+// As many levels as can be, at most `count`, evenly spread.
+std::vector<int64_t> spread_levels(const NoiseSchedule& schedule, int64_t first, int64_t count) {
+  double low = 0.0;
+  double high = log_v(schedule.level(first)) - log_v(schedule.level(0));
+  if (static_cast<int64_t>(levels_spaced(schedule, first, low).size()) <= count) {
+    return levels_spaced(schedule, first, low);
+  }
+  for (int i = 0; i < 40; ++i) {
+    const double middle = 0.5 * (low + high);
+    const auto size = static_cast<int64_t>(levels_spaced(schedule, first, middle).size());
+    (size > count ? low : high) = middle;
+  }
+  return levels_spaced(schedule, first, high);
+}
+
+[[noreturn]] void fail_budget(int64_t evaluations, const std::string& why) {
+  throw ConfigError("exact: evaluations = " + std::to_string(evaluations) + ", " + why);
+}
+
+int64_t choose_leapfrogs(const ExactConfig& config) {
+  if (config.evaluations < kMinEvaluations) {
+    fail_budget(config.evaluations, "must be >= " + std::to_string(kMinEvaluations));
+  }
+  return config.num_leapfrog > 0 ? config.num_leapfrog : config.evaluations < kSmallBudget ? 1 : 3;
+}
+
+// The lowest level whose target is near its Gaussian: scans by halves, as noise brings them nearer.
+int64_t choose_first(const ModelPtr& target, const NoiseSchedule& schedule, const Rng& rng,
+                     const std::string& device) {
+  int64_t low = std::min<int64_t>(kMinLevels, schedule.num_levels()) - 1;
+  int64_t high = schedule.num_levels() - 1;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    const double found =
+        start_discrepancy(target, schedule.level(middle), kNumProbes, rng.at(middle, 0), device);
+    if (found <= kMaxDiscrepancy) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return high;
+}
+
+void check_levels(const std::vector<int64_t>& levels, const NoiseSchedule& schedule) {
+  for (const int64_t index : levels) {
+    schedule.level(index);  // throws for one that is not there
+  }
+}
+
+std::vector<LevelPlan> make_plan(const NoiseSchedule& schedule, const std::vector<int64_t>& levels,
+                                 int64_t evaluations, int64_t num_leapfrog) {
+  const auto count = static_cast<int64_t>(levels.size());
+  const int64_t base = sum_of_base_steps(count);
+  const double scale =
+      static_cast<double>(evaluations - count) / static_cast<double>(num_leapfrog * base);
+  if (scale < 1.0) {
+    fail_budget(evaluations, "but " + std::to_string(count) + " levels and trajectories of " +
+                                 std::to_string(num_leapfrog) + " leapfrogs need at least " +
+                                 std::to_string(count + num_leapfrog * base) +
+                                 "; raise it, or give fewer levels or leapfrogs");
+  }
+  std::vector<LevelPlan> plan;
+  for (size_t i = 0; i < levels.size(); ++i) {
+    const auto steps = static_cast<double>(base_steps(i, levels.size())) * scale;
+    plan.push_back({schedule.level(levels[i]), static_cast<int64_t>(steps), 0.0});
+  }
+  return plan;
+}
+
+}  // namespace
+
+double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_t num_chains,
+                         const Rng& rng, const std::string& device) {
+  std::vector<int64_t> shape = target->event_shape();
+  const double num_coordinates = static_cast<double>(c10::multiply_integers(shape));
+  shape.insert(shape.begin(), num_chains);
+  const double variance = (1.0 - level.alpha_bar) / total_exponent(*target);
+  Rng draws = rng;
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
+  const Tensor x = draws.normal_like(at::empty(shape, options)) * std::sqrt(variance);
+  const Tensor score = Target(target, level).evaluate(x).score;
+  const Tensor gap = score.to(at::kDouble).add(x, 1.0 / variance).square().flatten(1).sum(1);
+  const double mean = gap.mean().item<double>() * variance / num_coordinates;
+  return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
+}
+
+Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule,
+                           const ExactConfig& config, const Rng& rng, const std::string& device) {
+  const double exponent = total_exponent(*target);
+  if (!(exponent > 0.0)) {
+    throw ConfigError("exact: the exponents of " + target->describe() + " sum to " +
+                      std::to_string(exponent) +
+                      ", must be > 0: at high noise the target would be no law; give a larger "
+                      "exponent to a positive factor, or add one");
+  }
+  const int64_t num_leapfrog = choose_leapfrogs(config);
+  std::vector<int64_t> levels = config.levels;
+  if (levels.empty()) {
+    const int64_t count = std::clamp((config.evaluations - 9 * num_leapfrog) / (1 + num_leapfrog),
+                                     kMinLevels, kMaxLevels);
+    levels = spread_levels(schedule, choose_first(target, schedule, rng, device), count);
+  }
+  check_levels(levels, schedule);
+  Sampler sampler;
+  sampler.name = "exact";
+  sampler.kernel_config.type = "hmc";
+  sampler.kernel_config.hmc = {.num_leapfrog = num_leapfrog, .damping = 0.0};
+  sampler.kernel_config.ratio = "curve";
+  sampler.kernel_config.curve_rule = CurveRule::polynomial;
+  sampler.kernel_config.guard = 1.0;
+  sampler.kernel = make_kernel(sampler.kernel_config);
+  AnnealConfig& anneal = sampler.anneal;
+  anneal.levels = make_plan(schedule, levels, config.evaluations, num_leapfrog);
+  anneal.placement = Placement::before_reverse;
+  anneal.last_map = LastMap::curvature;
+  anneal.weights = WeightConfig{};
+  anneal.adapt = AdaptConfig{};
+  sampler.start_sd = anneal.levels.front().level.sigma() / std::sqrt(exponent);
+  for (const LevelPlan& level : anneal.levels) {
+    sampler.evaluations_per_chain += 1 + level.num_steps * num_leapfrog;
+  }
+  return sampler;
+}
+
+}  // namespace motet

@@ -1,0 +1,144 @@
+// The pilot run of a sampling run: a few hundred chains go through the plan once, finding the step
+// sizes and the curvature that it leaves open. The run that follows is then a fixed kernel, so its
+// chains are independent of each other (of other islands) and of their number.
+#include <torch/types.h>
+
+#include <cmath>
+#include <filesystem>
+#include <sstream>
+
+#include "motet/error.hpp"
+#include "sample_run.hpp"
+
+namespace motet {
+namespace detail {
+namespace {
+
+int64_t num_steps_of(const AnnealConfig& plan) {
+  int64_t sum = 0;
+  for (const LevelPlan& level : plan.levels) {
+    sum += std::max<int64_t>(level.num_steps, 1);
+  }
+  return sum;
+}
+
+// Reports the pilot's progress; false to stop.
+Observer pilot_observer(const AnnealConfig& plan, const RunHooks& hooks) {
+  Progress progress;
+  progress.phase = "tune";
+  progress.num_steps = num_steps_of(plan);
+  return [progress, watch = Stopwatch(), &hooks, &plan](const AnnealState& state) mutable {
+    progress.step = std::min(progress.step + 1, progress.num_steps);
+    if (hooks.progress) {
+      progress.fraction =
+          static_cast<double>(progress.step) / static_cast<double>(progress.num_steps);
+      progress.seconds = watch.seconds();
+      progress.steps_per_second = static_cast<double>(progress.step) / progress.seconds;
+      progress.seconds_left =
+          static_cast<double>(progress.num_steps - progress.step) / progress.steps_per_second;
+      const auto last = static_cast<int64_t>(plan.levels.size()) - 1;
+      progress.level =
+          plan.levels[static_cast<size_t>(std::min(state.level_position, last))].level.index;
+      hooks.progress(progress);
+    }
+    return !(hooks.should_stop && hooks.should_stop());
+  };
+}
+
+}  // namespace
+
+TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
+                        const NoiseSchedule& schedule, const RunHooks& hooks, Sampler& sampler) {
+  const Stopwatch watch;
+  const int64_t num_chains = config.tune.num_chains;
+  const Rng rng = Rng(config.seed).split("tune");
+  std::vector<int64_t> shape = target->event_shape();
+  shape.insert(shape.begin(), num_chains);
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(config.device));
+  const Tensor x_init =
+      rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler.start_sd);
+  AnnealConfig plan = sampler.anneal;
+  if (plan.weights) {
+    plan.weights->island_size = num_chains;
+  }
+  try {
+    TuneResult result =
+        tune(target, schedule, sampler.kernel, plan, x_init, rng, pilot_observer(plan, hooks));
+    result.config.weights = sampler.anneal.weights;
+    sampler.anneal = std::move(result.config);
+    return {num_chains, result.pilot.evaluations_per_chain, watch.seconds(),
+            std::move(result.pilot.levels)};
+  } catch (const Interrupted&) {
+    throw Interrupted("sample: interrupted while tuning, before the first sample; start it again");
+  }
+}
+
+}  // namespace detail
+
+namespace {
+
+template <class Numbers>
+std::string list_text(const Numbers& numbers) {
+  std::string text;
+  for (const auto& number : numbers) {
+    text += (text.empty() ? "" : ", ") + number;
+  }
+  return "[" + text + "]";
+}
+
+// What the pilot found, as settings.
+std::vector<std::string> found_settings(const SampleConfig& config, const Sampler& sampler,
+                                        const detail::TuneRecord& record) {
+  std::vector<std::string> step_sizes;
+  std::vector<std::string> levels;
+  std::vector<std::string> steps;
+  std::vector<std::string> acceptance;
+  for (size_t i = 0; i < sampler.anneal.levels.size(); ++i) {
+    const LevelPlan& level = sampler.anneal.levels[i];
+    levels.push_back(std::to_string(level.level.index));
+    steps.push_back(std::to_string(level.num_steps));
+    step_sizes.push_back(detail::number_text(level.step_size));
+    if (record.levels[i].num_proposals > 0) {
+      acceptance.push_back(detail::number_text(record.levels[i].acceptance()));
+    }
+  }
+  std::vector<std::string> settings = {
+      "kernel.step_size=" + list_text(step_sizes),
+      "anneal.levels=" + list_text(levels),
+      "anneal.steps_per_level=" + list_text(steps),
+      "tuned.by=\"motet " + version() + ", commit " + commit() + "\"",
+      "tuned.seed=" + std::to_string(config.seed),
+      "tuned.num_chains=" + std::to_string(record.num_chains),
+      "tuned.acceptance=" + list_text(acceptance)};
+  if (sampler.anneal.last_map == LastMap::curvature) {
+    settings.push_back("anneal.curvature=" + detail::number_text(sampler.anneal.curvature));
+  }
+  return settings;
+}
+
+}  // namespace
+
+SampleConfig tuned_config(const SampleConfig& config, const std::string& directory,
+                          const RunHooks& hooks) {
+  const ModelPtr target = load_target(config);
+  const NoiseSchedule schedule = choose_schedule(config, *target);
+  Sampler sampler = resolve_sampler(config, target, schedule);
+  if (!sampler.anneal.adapt) {
+    throw ConfigError("config: " + config.name +
+                      ": there is nothing to tune; that takes sampler = \"exact\" without "
+                      "kernel.step_size");
+  }
+  const detail::TuneRecord record = detail::tune_sampler(config, target, schedule, hooks, sampler);
+  std::vector<std::string> settings = found_settings(config, sampler, record);
+  for (const TermConfig& term : config.terms) {
+    if (!term.weights.empty()) {
+      const auto path = std::filesystem::absolute(term.weights);
+      settings.push_back(
+          "model." + term.name + ".weights=" +
+          detail::to_toml(path.lexically_relative(std::filesystem::absolute(directory)).string()));
+    }
+  }
+  return parse_config(config.toml, config.name, settings, directory);
+}
+
+}  // namespace motet
