@@ -217,7 +217,7 @@ std::vector<Key> kernel_keys() {
        .types = {text},
        .choices = {"exact", "line", "curve"},
        .doc = "log density ratio of mala and hmc: difference of log densities, line integral on "
-              "the straight segment, or trapezoid through the leapfrog points"},
+              "the straight segment, or along the leapfrog points"},
       {.name = "ratio.rule",
        .types = {text},
        .choices = {"trapezoid", "simpson", "gauss_lobatto", "polynomial"},

@@ -52,8 +52,8 @@ struct Run {
 std::vector<double> column(const Json& levels, const char* key) {
   std::vector<double> values;
   for (const Json& level : levels) {
-    const Json& entry = level.at(key);
-    values.push_back(entry.is_number() ? entry.get<double>() : std::nan(""));
+    const bool has = level.contains(key) && level.at(key).is_number();
+    values.push_back(has ? level.at(key).get<double>() : std::nan(""));
   }
   return values;
 }
@@ -72,6 +72,23 @@ std::string curves(const std::vector<Run>& runs, const char* key, const std::str
   return lines.empty()
              ? ""
              : "<div class=\"wide\">" + line_svg(title, label, lines, y_axis) + "</div>\n";
+}
+
+// Of the runs that weigh their chains; nothing when none does.
+std::string weight_curves(const std::vector<Run>& runs) {
+  std::vector<Curve> lines;
+  for (const Run& run : runs) {
+    if (run.json.contains("islands")) {
+      const Json& levels = run.json.at("levels");
+      lines.push_back({run.name, column(levels, "index"), column(levels, "ess")});
+    }
+  }
+  return lines.empty() ? ""
+                       : "<div class=\"wide\">" +
+                             line_svg("Effective sample size of the weights",
+                                      "smallest island's, share of its chains, before resampling",
+                                      lines, YAxis::from_zero) +
+                             "</div>\n";
 }
 
 // Scatter panels of plane samples; nothing for other event shapes.
@@ -215,6 +232,7 @@ std::string sample_report(const std::vector<NamedRun>& runs,
        << "<h2>Along the noise levels</h2>\n"
        << curves(all, "acceptance", "Acceptance", "share of proposals accepted", YAxis::fitted,
                  true)
+       << weight_curves(all)
        << curves(all, "evaluations", "Evaluations", "evaluations of each model, per chain",
                  YAxis::from_zero)
        << curves(all, "step_size", "Step size", "unit of x (HMC) or of x squared (Langevin)",

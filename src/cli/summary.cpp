@@ -44,6 +44,30 @@ std::string acceptance_range(const nlohmann::json& levels) {
   return low > high ? "-" : fixed(low, 3) + " to " + fixed(high, 3) + " over the levels";
 }
 
+// "103, and 104 by each of 512 chains of the pilot run".
+std::string evaluations_text(const nlohmann::json& run) {
+  std::string text = std::to_string(run.value("evaluations_per_chain", int64_t{0}));
+  if (run.contains("tune")) {
+    const auto& tune = run.at("tune");
+    text += ", and " + std::to_string(tune.value("evaluations_per_chain", int64_t{0})) +
+            " by each of " + std::to_string(tune.value("num_chains", int64_t{0})) +
+            " chains of the pilot run";
+  }
+  return text;
+}
+
+std::string weights_text(const nlohmann::json& run) {
+  double smallest = 1.0;
+  for (const auto& level : run.at("levels")) {
+    const double ess = number_at(level, "ess");
+    smallest = std::isfinite(ess) ? std::min(smallest, ess) : smallest;
+  }
+  const auto& islands = run.at("islands");
+  return "smallest effective share " + fixed(smallest, 3) + ", " +
+         std::to_string(islands.value("num_islands", int64_t{0})) + " islands of " +
+         std::to_string(islands.value("island_size", int64_t{0})) + " chains";
+}
+
 }  // namespace
 
 double number_at(const nlohmann::json& json, const std::string& key) {
@@ -85,8 +109,10 @@ void print_run(const nlohmann::json& run, std::ostream& out) {
   if (!sampler.value("ratio", "").empty()) {
     print_line(out, "acceptance", acceptance_range(run.at("levels")));
   }
-  print_line(out, "evaluations_per_chain",
-             std::to_string(run.value("evaluations_per_chain", int64_t{0})));
+  print_line(out, "evaluations_per_chain", evaluations_text(run));
+  if (run.contains("islands")) {
+    print_line(out, "weights", weights_text(run));
+  }
   if (run.at("metrics").is_object()) {
     print_metrics(run.at("metrics"), out);
   } else if (run.contains("metrics_note")) {
