@@ -9,6 +9,7 @@
 
 #include "motet/error.hpp"
 #include "sample_run.hpp"
+#include "settings.hpp"
 
 namespace motet {
 namespace detail {

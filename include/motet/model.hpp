@@ -27,7 +27,7 @@ struct Eval {
   Tensor remainder;
   /// (B) float64: sum over a product's factors of exponent * |score|^2, which Feynman-Kac weights
   /// need beside the score; undefined for a single law, whose is |score|^2.
-  Tensor square_sum;
+  Tensor square_sum = {};
 };
 
 /// A family of laws over noise levels. Implementations are immutable and safe to call from one

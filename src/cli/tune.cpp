@@ -27,7 +27,9 @@ std::string list_text(const std::vector<double>& numbers) {
 
 void run_command(const Options& options) {
   const SampleConfig config = load_config(options.config, options.overrides);
-  detail::check_writable({.json = options.out});
+  RunFiles files;
+  files.json = options.out;  // any file: what matters is that it can be written
+  detail::check_writable(files);
   const std::string folder = std::filesystem::absolute(options.out).parent_path().string();
   const SampleConfig tuned = tuned_config(config, folder, terminal_hooks(options.quiet));
   end_progress();

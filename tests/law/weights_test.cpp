@@ -119,7 +119,7 @@ TEST(WeightsLaw, GaussianProductsHaveTheirNormalisersMeansAndWidths) {
 TEST(WeightsLaw, TemperedAndNegatedFactorsToo) {
   expect_closed_form({.exponent_a = 1.5, .exponent_b = 0.4}, ReverseStep::ancestral_beta,
                      WeightRule::v);
-  expect_closed_form({.mean_b = -0.2, .sd_b = 0.9, .exponent_a = 1.2, .exponent_b = -0.3},
+  expect_closed_form({.exponent_a = 1.2, .mean_b = -0.2, .sd_b = 0.9, .exponent_b = -0.3},
                      ReverseStep::ancestral_beta_tilde, WeightRule::v);
 }
 
