@@ -153,27 +153,28 @@ class LineRatio : public LogRatio {
 };
 
 using Matrix = std::vector<std::vector<double>>;
-using Polynomial = std::vector<double>;  // coefficients, constant first
+// Coefficients, constant first; long double, since terms of opposite sign cancel.
+using Polynomial = std::vector<long double>;
 
 // prod_{j != i} (t - j) over j = 0 .. degree: integers, exact in double.
 Polynomial lagrange_numerator(int64_t degree, int64_t i) {
-  Polynomial result = {1.0};
+  Polynomial result = {1.0L};
   for (int64_t j = 0; j <= degree; ++j) {
     if (j == i) {
       continue;
     }
-    Polynomial next(result.size() + 1, 0.0);
+    Polynomial next(result.size() + 1, 0.0L);
     for (size_t k = 0; k < result.size(); ++k) {
       next[k + 1] += result[k];
-      next[k] -= static_cast<double>(j) * result[k];
+      next[k] -= static_cast<long double>(j) * result[k];
     }
     result = std::move(next);
   }
   return result;
 }
 
-double value_at(const Polynomial& polynomial, double t) {
-  double value = 0.0;
+long double value_at(const Polynomial& polynomial, long double t) {
+  long double value = 0.0L;
   for (size_t k = polynomial.size(); k-- > 0;) {
     value = value * t + polynomial[k];
   }
@@ -181,12 +182,12 @@ double value_at(const Polynomial& polynomial, double t) {
 }
 
 // int_0^end a b' dt.
-double integral_of_slope(const Polynomial& a, const Polynomial& b, double end) {
-  double sum = 0.0;
+long double integral_of_slope(const Polynomial& a, const Polynomial& b, long double end) {
+  long double sum = 0.0L;
   for (size_t k = 0; k < a.size(); ++k) {
     for (size_t m = 1; m < b.size(); ++m) {
-      const auto power = static_cast<double>(k + m);
-      sum += a[k] * b[m] * static_cast<double>(m) * std::pow(end, power) / power;
+      const auto power = static_cast<long double>(k + m);
+      sum += a[k] * b[m] * static_cast<long double>(m) * std::pow(end, power) / power;
     }
   }
   return sum;
@@ -202,11 +203,11 @@ Matrix polynomial_weights(int64_t num_segments) {
   Matrix weights(size, std::vector<double>(size));
   for (size_t i = 0; i < size; ++i) {
     for (size_t j = 0; j < size; ++j) {
-      const double scale = value_at(numerators[i], static_cast<double>(i)) *
-                           value_at(numerators[j], static_cast<double>(j));
+      const long double scale = value_at(numerators[i], static_cast<long double>(i)) *
+                                value_at(numerators[j], static_cast<long double>(j));
+      const auto end = static_cast<long double>(num_segments);
       weights[i][j] =
-          integral_of_slope(numerators[i], numerators[j], static_cast<double>(num_segments)) /
-          scale;
+          static_cast<double>(integral_of_slope(numerators[i], numerators[j], end) / scale);
     }
   }
   return weights;

@@ -124,6 +124,9 @@ class SampleRun {
 
   RunReport run() {
     std::optional<AnnealState> state = files_.resume ? resume() : std::nullopt;
+    if (!files_.resume) {
+      detail::remove_checkpoint(checkpoint_);  // the rows that an old one counts on go now
+    }
     if (sampler_.anneal.adapt) {
       outcome_.tune = detail::tune_sampler(config_, target_, schedule_, hooks_, sampler_);
     }
@@ -252,9 +255,6 @@ class SampleRun {
   }
 
   void open_writer() {
-    if (!files_.resume) {
-      detail::remove_checkpoint(checkpoint_);  // the rows that an old one counts on go now
-    }
     if (!files_.samples.empty() && !rows_are_final()) {
       writer_.emplace(files_.samples, config_.num_samples, target_->event_shape(), files_.resume);
     }

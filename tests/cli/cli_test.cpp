@@ -55,7 +55,8 @@ TEST_F(Cli, HelpNamesEveryCommand) {
   const Output output = run_motet(folder_, {"--help"});
   EXPECT_EQ(output.code, 0);
   EXPECT_EQ(output.err, "");
-  for (const char* command : {"sample", "train", "demo", "reproduce", "eval", "info", "cite"}) {
+  for (const char* command :
+       {"sample", "tune", "train", "demo", "reproduce", "eval", "info", "cite"}) {
     EXPECT_NE(output.out.find(std::string("\n  ") + command + " "), std::string::npos) << command;
   }
 }
@@ -79,11 +80,12 @@ TEST_F(Cli, UnknownKeyNamesTheNearest) {
 TEST_F(Cli, OverrideIsCheckedLikeTheFile) {
   expect_refused({"sample", "tiny.toml", "--set", "kernel.step_size=-1"}, 2,
                  "motet: config: --set: kernel.step_size = -1.0, must be > 0\n");
-  expect_refused({"sample", "tiny.toml", "--sampler", "hmc-4-curv"}, 2,
-                 "motet: config: --set: sampler = \"hmc-4-curv\", must be one of \"reverse\", "
-                 "\"u-la\", \"la-energy\", \"la-3-line\", \"la-5-line\", \"la-10-line\", "
-                 "\"u-hmc\", \"hmc-energy\", \"hmc-3-line\", \"hmc-4-curve\", \"hmc-5-line\", "
-                 "\"hmc-10-line\"; did you mean \"hmc-4-curve\"?\n");
+  expect_refused(
+      {"sample", "tiny.toml", "--sampler", "hmc-4-curv"}, 2,
+      "motet: config: --set: sampler = \"hmc-4-curv\", must be one of \"exact\", \"reverse\", "
+      "\"u-la\", \"la-energy\", \"la-3-line\", \"la-5-line\", \"la-10-line\", "
+      "\"u-hmc\", \"hmc-energy\", \"hmc-3-line\", \"hmc-4-curve\", \"hmc-5-line\", "
+      "\"hmc-10-line\"; did you mean \"hmc-4-curve\"?\n");
 }
 
 TEST_F(Cli, MissingFilesExitWithThree) {
@@ -311,6 +313,22 @@ TEST_F(Cli, KeysAreThoseOfTheDocs) {
   const std::string table = run_motet(folder_, {"info", "--keys"}).out;
   EXPECT_NE(page.find(table), std::string::npos)
       << "docs/config.md is stale: replace its tables by the output of motet info --keys";
+}
+
+TEST_F(Cli, TuneWritesAConfigThatSamplesWhatTheRunItselfWouldHave) {
+  write_text(folder_ / "exact.toml",
+             "num_samples = 300\nseed = 3\nsampler = \"exact\"\nevaluations = 60\n"
+             "[model.ring]\nlaw = \"ring\"\nscore_only = true\n[model.bar]\nlaw = \"bar\"\n"
+             "[tune]\nnum_chains = 64\n");
+  const Output tuned = run_motet(folder_, {"tune", "exact.toml", "-o", "tuned.toml"});
+  EXPECT_EQ(tuned.code, 0) << tuned.err;
+  ASSERT_EQ(run_motet(folder_, {"sample", "exact.toml", "--out", "a.npy"}).code, 0);
+  ASSERT_EQ(run_motet(folder_, {"sample", "tuned.toml", "--out", "b.npy"}).code, 0);
+  EXPECT_TRUE(test::read_text(folder_ / "a.npy") == test::read_text(folder_ / "b.npy"));
+  EXPECT_NE(test::read_text(folder_ / "tuned.toml").find("[tuned]"), std::string::npos);
+  expect_refused({"tune", "tuned.toml", "-o", "again.toml"}, 2,
+                 "motet: config: tuned.toml: there is nothing to tune; that takes sampler = "
+                 "\"exact\" without kernel.step_size\n");
 }
 
 TEST_F(Cli, CiteNamesWhatTheRunUsed) {

@@ -16,6 +16,7 @@ using test::run_motet;
 using test::write_text;
 
 const std::string kSample = R"(num_samples = 20
+sampler = "hmc-4-curve"
 seed = 5
 [model.ring]
 law = "ring"

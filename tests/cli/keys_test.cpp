@@ -11,6 +11,7 @@ namespace {
 using Json = nlohmann::json;
 
 const std::string kMeasured = R"(num_samples = 32
+sampler = "hmc-4-curve"
 seed = 5
 [model.ring]
 law = "ring"

@@ -12,6 +12,7 @@ namespace {
 using test::Folder;
 
 const std::string kSample = R"(num_samples = 20
+sampler = "hmc-4-curve"
 [model.ring]
 law = "ring"
 [schedule]

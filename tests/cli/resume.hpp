@@ -15,6 +15,7 @@ namespace motet::test {
 /// Three tiles, so that a stop falls into rows on disk, the checkpoint and the tile in memory.
 inline std::string sample_config(int64_t num_levels, int64_t every_steps) {
   return R"(num_samples = 300
+sampler = "hmc-4-curve"
 seed = 9
 tile_size = 128
 [model.ring]

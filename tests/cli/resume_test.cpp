@@ -86,6 +86,21 @@ TEST(ResumeSampling, GoesOnAfterAFailureBehindTheLastStep) {
   test::expect_same_results(folder);
 }
 
+// The pilot run's numbers are in the checkpoint, and so are weights and normalisers.
+TEST(ResumeSampling, GoesOnWithTheWeightsAndTheTunedPlanOfTheExactSampler) {
+  const Folder folder;
+  std::string config = test::sample_config(20, 7);
+  config.replace(config.find("hmc-4-curve"), 11, "exact");
+  write_text(folder / "s.toml", config + "[weights]\nisland_size = 64\n[tune]\nnum_chains = 64\n");
+  ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
+  for (const int step : {70, 100}) {  // the pilot has 28 steps, and so has each of the three tiles
+    const std::vector<std::string> args = test::sample_args("b");
+    ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, step)).code, 128 + SIGKILL) << step;
+    ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0) << step;
+    test::expect_same_results(folder);
+  }
+}
+
 // Starting anew overwrites the rows that an old checkpoint counts on.
 TEST(ResumeSampling, DoesNotTakeTheCheckpointOfAnAbandonedRun) {
   const Folder folder;

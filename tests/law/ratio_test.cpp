@@ -207,7 +207,7 @@ TEST(RatioLaw, PolynomialCurveErrorsFallAtOrdersFiveAndSeven) {
   EXPECT_NEAR(polynomial_curve_order(4, 0.08), 7.0, 0.5);
   EXPECT_NEAR(polynomial_curve_order(5, 0.08), 7.0, 0.5);
   EXPECT_NEAR(polynomial_curve_order(6, 0.04), 5.0, 0.3);   // windows of 3
-  EXPECT_NEAR(polynomial_curve_order(10, 0.06), 7.0, 0.5);  // windows of 5
+  EXPECT_NEAR(polynomial_curve_order(10, 0.04), 7.0, 0.5);  // windows of 5
 }
 
 // Where position and score are polynomials in time of at most the window's degree, the rule is

@@ -20,6 +20,7 @@ using Change = std::function<void(Tensors&)>;
 
 // Three tiles of three levels of two steps.
 const std::string kSample = R"(num_samples = 50
+sampler = "hmc-4-curve"
 tile_size = 20
 seed = 3
 [model.ring]
@@ -80,8 +81,9 @@ TEST_F(ChangedCheckpoint, IsRefusedForTensorsOfAnotherShape) {
   };
   expect_refused(
       [](Tensors& tensors) {
-        tensors["run.counts"] = at::zeros({9, 6}, at::kLong);
+        tensors["run.counts"] = at::zeros({9, 7}, at::kLong);
         tensors["run.step_size"] = at::zeros({9}, at::kDouble);
+        tensors["run.ess"] = at::zeros({9}, at::kDouble);
       },
       "run.counts has 9 levels, must have 3");
   expect_refused(with("run.kept", at::zeros({7, 2})),

@@ -23,6 +23,7 @@ using test::Folder;
 
 // Three tiles of 3 + 1 + 2 steps.
 const std::string kSample = R"(num_samples = 50
+sampler = "hmc-4-curve"
 tile_size = 20
 seed = 3
 [model.ring]
