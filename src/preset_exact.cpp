@@ -82,7 +82,7 @@ int64_t choose_leapfrogs(const ExactConfig& config) {
   if (config.evaluations < kMinEvaluations) {
     fail_budget(config.evaluations, "must be >= " + std::to_string(kMinEvaluations));
   }
-  return config.num_leapfrog > 0 ? config.num_leapfrog : config.evaluations < kSmallBudget ? 1 : 3;
+  return config.num_leapfrog > 0 ? config.num_leapfrog : config.evaluations < kSmallBudget ? 1 : 2;
 }
 
 // The lowest level whose target is near its Gaussian: scans by halves, as noise brings them nearer.

@@ -33,8 +33,8 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
 struct SampleOutcome {
   std::vector<LevelStats> levels;
   std::map<std::string, WeightsSource> sources;  ///< by the factor's name; none for analytic laws
-  std::optional<TuneRecord> tune;  ///< where the run made its own pilot
-  Tensor log_normalisers;          ///< (I) float64, an island each; undefined without weights
+  std::optional<TuneRecord> tune;                ///< where the run made its own pilot
+  Tensor log_normalisers;  ///< (I) float64, an island each; undefined without weights
   double total_seconds = 0.0;
   double network_seconds = 0.0;
   std::string target;          ///< Model::describe()

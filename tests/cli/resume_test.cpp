@@ -93,7 +93,7 @@ TEST(ResumeSampling, GoesOnWithTheWeightsAndTheTunedPlanOfTheExactSampler) {
   config.replace(config.find("hmc-4-curve"), 11, "exact");
   write_text(folder / "s.toml", config + "[weights]\nisland_size = 64\n[tune]\nnum_chains = 64\n");
   ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
-  for (const int step : {70, 100}) {  // the pilot has 28 steps, and so has each of the three tiles
+  for (const int step : {70, 110}) {  // after the pilot run, in the first tile and in a later one
     const std::vector<std::string> args = test::sample_args("b");
     ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, step)).code, 128 + SIGKILL) << step;
     ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0) << step;
