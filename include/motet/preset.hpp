@@ -71,7 +71,7 @@ Sampler make_sampler(const std::string& name, const std::string& preset,
 struct ExactConfig {
   /// Evaluations of every factor that one chain may cost; at least kMinEvaluations.
   int64_t evaluations = 105;
-  /// Leapfrogs of a trajectory; 0: 3, or 1 where the budget is under 60.
+  /// Leapfrogs of a trajectory; 0: 2, or 1 where the budget is under 60.
   int64_t num_leapfrog = 0;
   /// Levels to visit, falling; empty: from the first level at which start_discrepancy() is below
   /// kMaxDiscrepancy, in about equal steps of log v, v = (1 - alpha_bar) / alpha_bar.
