@@ -40,7 +40,7 @@ motet::SampleConfig config(const std::string& folder, const std::string& sampler
                            const std::string& levels) {
   std::string toml = "num_samples = " + std::to_string(num_samples);
   toml += "\nsampler = \"" + sampler + "\"\ncompute = \"" + compute + "\"\n";
-  toml += "[anneal]\nlevels = " + levels + "\n";
+  toml += levels.empty() ? "" : "[anneal]\nlevels = " + levels + "\n";
   for (const char* name : {"ring", "bar"}) {
     toml += "[model." + std::string(name) + "]\nweights = \"" + folder + "/" + name +
             ".safetensors\"\n";
@@ -52,16 +52,16 @@ json seconds_of(const motet::SampleConfig& run_config) {
   return json::parse(motet::run(run_config).json).at("seconds");
 }
 
-// Share of a run's time that is not spent in the networks.
+// Share of a run's time that is not spent in the networks; of "exact" the whole run, pilot included.
 json outside_network(const std::string& folder) {
   json result;
-  for (const std::string sampler : {"u-la", "la-3-line", "hmc-4-curve"}) {
+  for (const std::string sampler : {"u-la", "la-3-line", "hmc-4-curve", "exact"}) {
+    const std::string levels = sampler == "exact" ? "" : "[80, 60, 40, 20, 5, 0]";
     for (const std::string compute : {"float32", "bfloat16"}) {
       std::vector<double> shares;
       std::vector<double> totals;
       for (int round = -1; round < kRounds; ++round) {  // one to warm up
-        const json seconds =
-            seconds_of(config(folder, sampler, compute, 2000, "[80, 60, 40, 20, 5, 0]"));
+        const json seconds = seconds_of(config(folder, sampler, compute, 2000, levels));
         const double total = seconds.at("total");
         if (round >= 0) {
           totals.push_back(total);

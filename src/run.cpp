@@ -129,6 +129,7 @@ class SampleRun {
     }
     if (sampler_.anneal.adapt) {
       outcome_.tune = detail::tune_sampler(config_, target_, schedule_, hooks_, sampler_);
+      network_seconds_ += outcome_.tune->network_seconds;
     }
     open_writer();
     for (; tile_ < num_tiles(); ++tile_) {

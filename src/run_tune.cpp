@@ -68,7 +68,7 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
     result.config.weights = sampler.anneal.weights;
     sampler.anneal = std::move(result.config);
     return {num_chains, result.pilot.evaluations_per_chain, watch.seconds(),
-            std::move(result.pilot.levels)};
+            result.pilot.network_seconds, std::move(result.pilot.levels)};
   } catch (const Interrupted&) {
     throw Interrupted("sample: interrupted while tuning, before the first sample; start it again");
   }

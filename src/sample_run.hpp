@@ -21,6 +21,7 @@ struct TuneRecord {
   int64_t num_chains = 0;
   int64_t evaluations_per_chain = 0;
   double seconds = 0.0;
+  double network_seconds = 0.0;
   std::vector<LevelStats> levels;
 };
 

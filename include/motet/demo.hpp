@@ -1,4 +1,4 @@
-// The demonstration: one composition, five samplers, one page.
+// The demonstration: one composition, six samplers, one page.
 #pragma once
 
 #include <string>
@@ -15,7 +15,8 @@ struct DemoConfig {
   uint64_t seed = 1;
   std::string preset = "corrected";
   std::string compute = "bfloat16";  ///< fast where the CPU has AMX, float32's rates elsewhere
-  std::vector<std::string> samplers = {"reverse", "u-la", "la-3-line", "u-hmc", "hmc-4-curve"};
+  std::vector<std::string> samplers = {"reverse", "u-la",        "la-3-line",
+                                       "u-hmc",   "hmc-4-curve", "exact"};
 };
 
 struct DemoRow {

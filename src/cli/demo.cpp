@@ -44,7 +44,7 @@ void print_table(const DemoResult& result) {
 
 void add_demo(CLI::App& app) {
   CLI::App* command =
-      app.add_subcommand("demo", "Compose ring x bar, compare five samplers, write one report");
+      app.add_subcommand("demo", "Compose ring x bar, compare six samplers, write one report");
   auto config = std::make_shared<DemoConfig>();
   auto quiet = std::make_shared<bool>(false);
   command->add_option("--out", config->out, "folder of the report (out/demo)")->type_name("DIR");

@@ -50,7 +50,7 @@ void describe(CLI::App& app) {
       "motet samples from compositions of diffusion models with Metropolis-corrected MCMC.");
   app.footer(
       "Start here:\n"
-      "  motet demo                          compose ring x bar, compare five samplers, one "
+      "  motet demo                          compose ring x bar, compare six samplers, one "
       "report\n"
       "  motet sample experiments/product.toml --report out/product.html\n"
       "  motet train experiments/train-ring.toml --out ring.safetensors\n"

@@ -14,7 +14,8 @@ using test::run_motet;
 using test::write_text;
 
 const std::string kModels = MOTET_SOURCE_DIR "/models";
-const std::vector<std::string> kSamplers = {"reverse", "u-la", "la-3-line", "u-hmc", "hmc-4-curve"};
+const std::vector<std::string> kSamplers = {"reverse", "u-la",        "la-3-line",
+                                            "u-hmc",   "hmc-4-curve", "exact"};
 
 int64_t count(const std::string& text, const std::string& part) {
   int64_t number = 0;
@@ -34,19 +35,19 @@ void expect_self_contained(const std::string& page) {
   EXPECT_EQ(count(page, "<link"), 0);
 }
 
-TEST(DemoCommand, WritesOnePageWithARowForEachOfFiveSamplers) {
+TEST(DemoCommand, WritesOnePageWithARowForEachOfSixSamplers) {
   const Folder folder;
   const Output output = run_motet(folder, {"demo", "--num-samples", "16", "--models", kModels,
                                            "--out", "d", "--compute", "float32"});
   ASSERT_EQ(output.code, 0) << output.err;
   const std::string page = test::read_text(folder / "d/report.html");
   expect_self_contained(page);
-  EXPECT_EQ(count(page, "<svg"), 4);  // the panels and three curves along the levels
+  EXPECT_EQ(count(page, "<svg"), 5);  // the panels and four curves along the levels
   EXPECT_NE(test::read_text(folder / "d/product.svg").find("<svg"), std::string::npos);
   for (const std::string& sampler : kSamplers) {
     // Two tables: nats and the published table's units.
     EXPECT_EQ(count(page, "<tr><td>" + sampler + "</td>"), 2) << sampler;
-    EXPECT_EQ(count(output.out, "\n" + sampler + " "), 1) << sampler;
+    EXPECT_EQ(count(output.out, "\n" + sampler + "  "), 1) << sampler;
     EXPECT_EQ(count(output.err, sampler + "\n"), 1) << sampler;
     const auto json = nlohmann::json::parse(test::read_text(folder / ("d/" + sampler + ".json")));
     EXPECT_EQ(json.at("sampler").at("name"), sampler);
@@ -61,7 +62,7 @@ TEST(DemoCommand, RefusalsComeBeforeAnyWork) {
   const Folder folder;
   const Output few = run_motet(folder, {"demo", "--num-samples", "15", "--models", kModels});
   EXPECT_EQ(few.code, 2);
-  EXPECT_EQ(few.err, "motet: demo: num_samples = 15 and 5 samplers, must be at least 16 and 1\n");
+  EXPECT_EQ(few.err, "motet: demo: num_samples = 15 and 6 samplers, must be at least 16 and 1\n");
   write_text(folder / "file", "not a folder");
   const Output unwritable = run_motet(folder, {"demo", "--out", "file/d", "--models", kModels});
   EXPECT_EQ(unwritable.code, 3);
