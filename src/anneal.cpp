@@ -153,6 +153,11 @@ Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const Nois
 // (B) bool: every coordinate is finite.
 Tensor finite_rows(const Tensor& x) { return at::isfinite(x).flatten(1).all(1); }
 
+// Mean over the rows of |row|^2.
+double mean_square(const Tensor& x) {
+  return x.to(at::kDouble).square().flatten(1).sum(1).mean().item<double>();
+}
+
 // Median of chi^2 with d degrees of freedom, by bisection.
 double median_chi_squared(int64_t d) {
   double low = 0.0;
@@ -273,6 +278,9 @@ class Annealer {
       Rng rng = rng_.at(plan.level.index, state_.step);
       const double step_size = config_.adapt ? adapted_step_size() : plan.step_size;
       Step step = kernel_->step(target, state_.chains, step_size, rng);
+      if (state_.step + 1 == num_steps) {
+        stats().squared_jump = mean_square(step.state.x - state_.chains.x);
+      }
       state_.chains = std::move(step.state);
       if (config_.adapt) {
         adapt_to(step.info);

@@ -245,12 +245,14 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
   std::vector<int64_t> counts;
   std::vector<double> step_sizes;
   std::vector<double> ess;
+  std::vector<double> jumps;
   for (const LevelStats& level : levels) {
     counts.insert(counts.end(),
                   {level.index, level.num_steps, level.num_proposals, level.num_accepted,
                    level.num_invalid, level.evaluations, level.num_resampled});
     step_sizes.push_back(level.step_size);
     ess.push_back(level.ess);
+    jumps.push_back(level.squared_jump);
   }
   const auto rows = static_cast<int64_t>(levels.size());
   file.tensors[prefix + ".counts"] =
@@ -258,6 +260,7 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
                 : at::tensor(counts, at::kLong).reshape({rows, kNumCounts});
   file.tensors[prefix + ".step_size"] = numbers(step_sizes);
   file.tensors[prefix + ".ess"] = numbers(ess);
+  file.tensors[prefix + ".squared_jump"] = numbers(jumps);
 }
 
 std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,
@@ -266,9 +269,11 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
   const std::vector<double> step_sizes =
       to_vector(checkpoint_tensor(file, path, prefix + ".step_size"));
   const std::vector<double> ess = to_vector(checkpoint_tensor(file, path, prefix + ".ess"));
+  const std::vector<double> jumps =
+      to_vector(checkpoint_tensor(file, path, prefix + ".squared_jump"));
   if (counts.dim() != 2 || counts.size(1) != kNumCounts || counts.scalar_type() != at::kLong ||
       counts.size(0) != static_cast<int64_t>(step_sizes.size()) ||
-      ess.size() != step_sizes.size()) {
+      ess.size() != step_sizes.size() || jumps.size() != step_sizes.size()) {
     refuse(path, prefix + ".counts has the wrong shape");
   }
   const auto table = counts.accessor<int64_t, 2>();
@@ -282,7 +287,8 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
                       .num_invalid = table[i][4],
                       .evaluations = table[i][5],
                       .ess = ess[static_cast<size_t>(i)],
-                      .num_resampled = table[i][6]});
+                      .num_resampled = table[i][6],
+                      .squared_jump = jumps[static_cast<size_t>(i)]});
   }
   return levels;
 }

@@ -279,13 +279,11 @@ SamplerOverrides read_overrides(const Settings& settings) {
 
 TuneConfig read_tune(const Settings& settings) {
   TuneConfig tune;
-  AdaptConfig& adapt = tune.adapt;
   tune.num_chains = optional<int64_t>(settings, "tune.num_chains").value_or(tune.num_chains);
-  adapt.target_acceptance =
-      optional<double>(settings, "tune.target_acceptance").value_or(adapt.target_acceptance);
-  adapt.rate = optional<double>(settings, "tune.rate").value_or(adapt.rate);
-  adapt.start = optional<double>(settings, "tune.start").value_or(adapt.start);
-  adapt.cap = optional<double>(settings, "tune.cap").value_or(adapt.cap);
+  tune.target_acceptance = optional<double>(settings, "tune.target_acceptance");
+  tune.rate = optional<double>(settings, "tune.rate");
+  tune.start = optional<double>(settings, "tune.start");
+  tune.cap = optional<double>(settings, "tune.cap");
   const bool is_tuned = settings.get<std::string>("sampler") == "exact" &&
                         !settings.given("kernel.step_size") &&
                         !settings.given_under("kernel.step_size");

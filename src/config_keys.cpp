@@ -301,7 +301,7 @@ std::vector<Key> anneal_keys() {
        .range = kPositive,
        .doc = "the step size's factor c is multiplied by exp(rate (acceptance - target)) (0.3)"},
       {.name = "tune.start", .types = {number}, .range = kPositive, .doc = "first c (0.6)"},
-      {.name = "tune.cap", .types = {number}, .range = kPositive, .doc = "largest c (1.5)"},
+      {.name = "tune.cap", .types = {number}, .range = kPositive, .doc = "largest c (pi / 2 over num_leapfrog)"},
       {.name = "tuned.by",
        .types = {text},
        .doc = "written by motet tune: version and commit that found the numbers",

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "motet/compose.hpp"
@@ -176,7 +177,10 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
   anneal.placement = Placement::before_reverse;
   anneal.last_map = LastMap::curvature;
   anneal.weights = WeightConfig{};
-  anneal.adapt = AdaptConfig{};
+  // A trajectory that turns a Gaussian by a quarter of its period makes the point independent of
+  // where it began; a longer one comes back.
+  anneal.adapt = AdaptConfig{.cap = 0.5 * std::numbers::pi / static_cast<double>(num_leapfrog)};
+  anneal.adapt->start = std::min(anneal.adapt->start, anneal.adapt->cap);
   sampler.start_sd = anneal.levels.front().level.sigma() / std::sqrt(exponent);
   for (const LevelPlan& level : anneal.levels) {
     sampler.evaluations_per_chain += 1 + level.num_steps * num_leapfrog;

@@ -83,6 +83,9 @@ void add_levels(std::vector<LevelStats>& sums, const std::vector<LevelStats>& ti
     return;
   }
   for (size_t i = 0; i < sums.size(); ++i) {
+    const auto share = static_cast<double>(tile[i].num_proposals) /
+                       static_cast<double>(sums[i].num_proposals + tile[i].num_proposals);
+    sums[i].squared_jump += share * (tile[i].squared_jump - sums[i].squared_jump);
     sums[i].num_proposals += tile[i].num_proposals;
     sums[i].num_accepted += tile[i].num_accepted;
     sums[i].num_invalid += tile[i].num_invalid;

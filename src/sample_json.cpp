@@ -41,6 +41,7 @@ Json levels_json(const std::vector<LevelStats>& levels) {
                     {"step_size", level.step_size},
                     {"num_steps", level.num_steps},
                     {"num_invalid", level.num_invalid},
+                    {"squared_jump", number_or_null(level.squared_jump)},
                     {"evaluations", level.evaluations}});
     if (std::isfinite(level.ess)) {  // weighted, and not the level that chains start at
       list.back()["ess"] = level.ess;

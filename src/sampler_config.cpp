@@ -242,7 +242,11 @@ Sampler named_sampler(const SampleConfig& config, const ModelPtr& target,
   Sampler sampler =
       make_exact_sampler(target, schedule, exact, Rng(config.seed).split("start"), config.device);
   sampler.preset = config.preset;
-  sampler.anneal.adapt = config.tune.adapt;
+  AdaptConfig& adapt = *sampler.anneal.adapt;
+  adapt.target_acceptance = config.tune.target_acceptance.value_or(adapt.target_acceptance);
+  adapt.rate = config.tune.rate.value_or(adapt.rate);
+  adapt.start = config.tune.start.value_or(adapt.start);
+  adapt.cap = config.tune.cap.value_or(adapt.cap);
   return sampler;
 }
 

@@ -123,6 +123,9 @@ struct LevelStats {
   /// without weights.
   double ess = std::numeric_limits<double>::quiet_NaN();
   int64_t num_resampled = 0;  ///< islands resampled on entry
+  /// Mean over the chains of |x' - x|^2 in the level's last MCMC step, rejections included, unit of
+  /// x^2; NaN without steps.
+  double squared_jump = std::numeric_limits<double>::quiet_NaN();
   double acceptance() const;  ///< num_accepted / num_proposals; NaN without proposals
 };
 

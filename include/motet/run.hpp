@@ -74,7 +74,10 @@ struct SamplerOverrides {
 /// The pilot run that finds what a sampler's plan leaves open (tune()).
 struct TuneConfig {
   int64_t num_chains = 512;
-  AdaptConfig adapt;
+  std::optional<double> target_acceptance;  ///< of AdaptConfig, as the others; unset: the sampler's
+  std::optional<double> rate;
+  std::optional<double> start;
+  std::optional<double> cap;
 };
 
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.

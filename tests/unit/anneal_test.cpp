@@ -195,6 +195,18 @@ TEST(Anneal, ResumesAfterEveryStepToTheSameBits) {
   }
 }
 
+TEST(Anneal, SquaredJumpIsThatOfTheLastStep) {
+  Tensor before;
+  const SampleResult result = sample(plan({5}, 3), [&before](const AnnealState& state) {
+    before = state.step > 0 ? state.chains.x : before;  // after the second of three steps
+    return true;
+  });
+  const double jump = (result.x - before).square().sum(1).mean().item<double>();
+  EXPECT_GT(jump, 0.0);
+  EXPECT_DOUBLE_EQ(result.levels[0].squared_jump, jump);
+  EXPECT_TRUE(std::isnan(sample(plan({5}, 0)).levels[0].squared_jump));
+}
+
 TEST(Anneal, StopsWhenTheObserverSaysSo) {
   EXPECT_THROW_MSG(sample(plan({9, 5}, 3), [](const AnnealState& state) { return state.step < 2; }),
                    Interrupted, "anneal: stopped by the observer at position 0, step 2");

@@ -84,6 +84,7 @@ TEST_F(ChangedCheckpoint, IsRefusedForTensorsOfAnotherShape) {
         tensors["run.counts"] = at::zeros({9, 7}, at::kLong);
         tensors["run.step_size"] = at::zeros({9}, at::kDouble);
         tensors["run.ess"] = at::zeros({9}, at::kDouble);
+        tensors["run.squared_jump"] = at::zeros({9}, at::kDouble);
       },
       "run.counts has 9 levels, must have 3");
   expect_refused(with("run.kept", at::zeros({7, 2})),
