@@ -75,6 +75,15 @@ RunHooks labelled(const RunHooks& hooks, const std::string& label) {
   return result;
 }
 
+// Files of older versions may spell a config otherwise: both are compared as they resolve now.
+bool is_same_config(const std::string& text, const TrainJob& job) {
+  try {
+    return parse_train_config(text, "reproduce").toml == job.toml;
+  } catch (const ConfigError&) {
+    return false;
+  }
+}
+
 // Trains one network, or takes the one that is there.
 void train_network(const TrainJob& job, const std::string& path, bool resume,
                    const RunHooks& hooks) {
@@ -82,7 +91,7 @@ void train_network(const TrainJob& job, const std::string& path, bool resume,
   if (path_exists(path)) {
     const std::map<std::string, std::string> provenance = load_weights(path).provenance;
     const auto found = provenance.find("config");
-    if (found == provenance.end() || found->second != job.toml) {
+    if (found == provenance.end() || !is_same_config(found->second, job)) {
       throw ConfigError("reproduce: " + path +
                         " was not trained as this repeat asks (its config differs); remove it, or "
                         "choose another --out");

@@ -265,6 +265,32 @@ TEST_F(Reproduce, NetworksTrainedOtherwiseAreNotUsed) {
                 "another --out");
 }
 
+// Older versions wrote fewer keys, or the same ones otherwise.
+TEST_F(Reproduce, NetworksOfAnotherSpellingOfTheConfigAreUsed) {
+  reproduce_table1(tiny({"score/reverse"}));
+  const std::string ring = path("repeat-01/ring.safetensors");
+  Weights weights = load_weights(ring);
+  weights.provenance["config"] =
+      "train = {batch_size = 16, num_steps = 3}\nseed = 11\ndata.set = 'ring'\n";
+  save_weights(ring, weights);
+  const std::string bytes = read_file(ring);
+  fs::remove(path("repeat-01.json"));
+  reproduce_table1(tiny({"score/reverse"}));
+  EXPECT_EQ(read_file(ring), bytes);
+  const auto refused = [&](const std::string& toml) {
+    weights.provenance["config"] = toml;
+    save_weights(ring, weights);
+    fs::remove(path("repeat-01.json"));
+    return message<ConfigError>([&] { reproduce_table1(tiny({"score/reverse"})); });
+  };
+  const std::string differs = "reproduce: " + ring +
+                              " was not trained as this repeat asks (its config differs); remove "
+                              "it, or choose another --out";
+  EXPECT_EQ(refused("train = {batch_size = 16, num_steps = 3}\nseed = 12\ndata.set = 'ring'\n"),
+            differs);
+  EXPECT_EQ(refused("no config"), differs);
+}
+
 TEST_F(Reproduce, StoppedTableGoesOnToTheSameNumbers) {
   const Names rows = {"score/reverse"};
   reproduce_table1(tiny(rows));
