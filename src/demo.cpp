@@ -67,9 +67,7 @@ DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
   const std::filesystem::path out(config.out);
   DemoResult result;
   result.report = (out / "report.html").string();
-  RunFiles page;
-  page.report = result.report;
-  detail::check_writable(page);
+  detail::check_writable(result.report);
   std::vector<NamedRun> runs;
   for (const std::string& sampler : config.samplers) {
     if (started) {

@@ -16,6 +16,7 @@
 #include <atomic>
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 #include <utility>
 
@@ -45,12 +46,36 @@ int open_for_reading(const std::string& path, const std::string& prefix) {
 
 constexpr std::string_view kTemporary = ".tmp-";
 
+// Locks an open file, or says that another process has. File systems without locks never say so.
+bool is_taken(int number) {
+  return ::flock(number, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
 // Locks a file made a moment ago. False when remove_leftovers() of another process was faster and
 // took it for a leftover. File systems without locks have no leftovers removed either.
 bool keep_from_removal(int number) {
   struct stat info {};
-  const bool is_taken = ::flock(number, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  return !is_taken && (::fstat(number, &info) != 0 || info.st_nlink > 0);
+  return !is_taken(number) && (::fstat(number, &info) != 0 || info.st_nlink > 0);
+}
+
+std::string checked_output_path(std::string path) {
+  check_output_path(path);
+  return path;
+}
+
+// " (process 1234)"; "" when the holder has not written its number yet.
+std::string holder_text(const std::string& path) {
+  std::ifstream file(path);
+  int64_t process = 0;
+  return file >> process ? " (process " + std::to_string(process) + ")" : "";
+}
+
+int open_or_refuse(const std::string& path, const std::string& in_use, const std::string& advice) {
+  const std::optional<int> number = open_locked(path, path);
+  if (!number) {
+    throw DataError(in_use + holder_text(path) + "; " + advice);
+  }
+  return *number;
 }
 
 // Not mkstemp: it makes files that only the owner may read, whatever the umask says.
@@ -72,11 +97,6 @@ int open_temporary(const std::string& path, std::string& temporary) {
     }
   }
   throw_write_error(path, errno);
-}
-
-std::string checked_output_path(std::string path) {
-  check_output_path(path);
-  return path;
 }
 
 }  // namespace
@@ -255,6 +275,44 @@ void rename_durably(const std::string& from, const std::string& to) {
     ::fsync(folder.get());  // some file systems cannot; the rename is done either way
   }
 }
+
+// Between opening and locking, the holder may finish and rename or remove its file: what is locked
+// then is no longer the file of that name.
+std::optional<int> open_locked(const std::string& path, const std::string& shown) {
+  while (true) {
+    Descriptor opened(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+    if (opened.get() < 0) {
+      throw_write_error(shown, errno);
+    }
+    if (is_taken(opened.get())) {
+      return std::nullopt;
+    }
+    struct stat locked {};
+    struct stat named {};
+    if (::fstat(opened.get(), &locked) != 0) {
+      throw_write_error(shown, errno);
+    }
+    if (::stat(path.c_str(), &named) == 0 && locked.st_dev == named.st_dev &&
+        locked.st_ino == named.st_ino) {
+      return opened.release();
+    }
+  }
+}
+
+LockFile::LockFile(std::string path, const std::string& in_use, const std::string& advice)
+    : path_(checked_output_path(std::move(path))),
+      descriptor_(open_or_refuse(path_, in_use, advice)) {
+  const std::string process = std::to_string(::getpid()) + "\n";
+  const int error = ::ftruncate(descriptor_.get(), 0) != 0
+                        ? errno
+                        : write_at(descriptor_.get(), process.data(), process.size(), 0);
+  if (error != 0) {
+    throw_write_error(path_, error);
+  }
+}
+
+// Removed while it is still locked: who opened it meanwhile sees that it lost its name.
+LockFile::~LockFile() { ::unlink(path_.c_str()); }
 
 void remove_leftovers(const std::string& path) {
   const std::string start =

@@ -73,6 +73,27 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// Opens `path` for reading and writing, makes it when it is missing, and locks it against other
+/// processes; the kernel drops the lock with the descriptor, at a kill too. Empty while another
+/// process holds it. DataError, naming `shown`, for all else that the system refuses; file systems
+/// without locks give the descriptor without one.
+std::optional<int> open_locked(const std::string& path, const std::string& shown);
+
+/// A lock file, held for the life of this object and removed at its end. What a kill leaves is
+/// unlocked, and taken over by the next holder.
+class LockFile {
+ public:
+  /// Throws DataError "`in_use` (process NUMBER); `advice`" while another process holds it.
+  LockFile(std::string path, const std::string& in_use, const std::string& advice);
+  ~LockFile();
+  LockFile(const LockFile&) = delete;
+  LockFile& operator=(const LockFile&) = delete;
+
+ private:
+  std::string path_;
+  Descriptor descriptor_;
+};
+
 /// Removes temporary files of `path` that a killed process left. Those of a process that still
 /// writes stay: it holds a lock on them.
 void remove_leftovers(const std::string& path);

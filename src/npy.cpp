@@ -3,8 +3,6 @@
 // its three keys once each in literal form, and the file ends where the shape says. Written byte
 // for byte as numpy.save writes it.
 #include <ATen/ops/empty.h>
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <torch/types.h>
 #include <unistd.h>
@@ -351,33 +349,13 @@ NpyRowWriter::NpyRowWriter(std::string path, int64_t num_rows, std::vector<int64
   row_bytes_ = num_rows_ > 0 ? num_bytes / num_rows_ : 0;
   detail::check_output_path(path_);
   detail::check_output_path(partial_path());
-  detail::Descriptor opened(open_locked());
+  const std::optional<int> locked = detail::open_locked(partial_path(), path_);
+  if (!locked) {
+    throw DataError("write: " + path_ + ": another process is writing " + partial_path());
+  }
+  detail::Descriptor opened(*locked);
   start(opened.get(), header, num_bytes, resume);
   file_ = opened.release();
-}
-
-// Between opening and locking, another writer may finish: its file has the final name then, and
-// what is locked here is its result.
-int NpyRowWriter::open_locked() const {
-  const std::string partial = partial_path();
-  while (true) {
-    detail::Descriptor opened(::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-    if (opened.get() < 0) {
-      detail::throw_write_error(path_, errno);
-    }
-    if (::flock(opened.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      throw DataError("write: " + path_ + ": another process is writing " + partial);
-    }
-    struct stat locked {};
-    struct stat named {};
-    if (::fstat(opened.get(), &locked) != 0) {
-      detail::throw_write_error(path_, errno);
-    }
-    if (::stat(partial.c_str(), &named) == 0 && locked.st_dev == named.st_dev &&
-        locked.st_ino == named.st_ino) {
-      return opened.release();
-    }
-  }
 }
 
 // Takes over what a partial file holds, or starts an empty one of the full size (sparse).

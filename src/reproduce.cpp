@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "io_detail.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "reproduce_detail.hpp"
@@ -39,6 +40,25 @@ void check(const ReproduceConfig& config) {
   check_within("num_samples", config.num_samples, kMinSamples, kMaxSamples);
   make_sampler("reverse", config.preset, NoiseSchedule::cosine(100));  // checks the preset's name
   detail::check_sampling(config);
+}
+
+// Where the table over the repeats goes.
+struct TableFiles {
+  std::string json;
+  std::string markdown;
+  std::string page;
+};
+
+TableFiles table_files(const std::string& folder) {
+  const std::filesystem::path path(folder);
+  return {(path / "table1.json").string(), (path / "table1.md").string(),
+          (path / "report.html").string()};
+}
+
+void check_writable(const TableFiles& files) {
+  for (const std::string& path : {files.json, files.markdown, files.page}) {
+    detail::check_writable(path);
+  }
 }
 
 }  // namespace
@@ -80,9 +100,16 @@ std::string settings_difference(const Json& here, const Json& there) {
 void reproduce_table1(const ReproduceConfig& config, const RunHooks& hooks) {
   check(config);
   const std::vector<TableRow> rows = select_table1_rows(config.rows);
+  detail::make_folder(config.folder);
+  const detail::LockFile lock(
+      (std::filesystem::path(config.folder) / "reproduce.lock").string(),
+      "reproduce: " + config.folder + " is in use by another motet reproduce",
+      "wait for it, or give another --out");
+  // What cannot go on or be written is found before hours of work.
+  check_writable(table_files(config.folder));
   const int64_t last_repeat = config.first_repeat + config.num_repeats - 1;
   for (int64_t repeat = config.first_repeat; repeat <= last_repeat; ++repeat) {
-    detail::open_repeat(config, repeat);  // what cannot go on is found before hours of work
+    detail::check_repeat_files(config, rows, repeat);
   }
   for (int64_t repeat = config.first_repeat; repeat <= last_repeat; ++repeat) {
     detail::reproduce_repeat(config, rows, repeat, hooks);
@@ -92,10 +119,11 @@ void reproduce_table1(const ReproduceConfig& config, const RunHooks& hooks) {
 
 void summarise_table1(const std::string& folder) {
   const detail::Json summary = detail::summarise(detail::read_repeats(folder));
-  const std::filesystem::path path(folder);
-  write_file_atomic((path / "table1.json").string(), detail::dump(summary));
-  write_file_atomic((path / "table1.md").string(), detail::table1_markdown(summary));
-  write_file_atomic((path / "report.html").string(), detail::table1_page(summary, folder));
+  const TableFiles files = table_files(folder);
+  check_writable(files);
+  write_file_atomic(files.json, detail::dump(summary));
+  write_file_atomic(files.markdown, detail::table1_markdown(summary));
+  write_file_atomic(files.page, detail::table1_page(summary, folder));
 }
 
 }  // namespace motet

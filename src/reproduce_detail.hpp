@@ -21,6 +21,11 @@ std::string settings_difference(const Json& here, const Json& there);
 
 /// Throws ConfigError when the rows cannot be sampled as the config says, for want of a device.
 void check_sampling(const ReproduceConfig& config);
+/// Makes the folder and those above it where they are missing; throws DataError.
+void make_folder(const std::string& path);
+/// Throws DataError when a file that the missing `rows` of the repeat will make cannot be written.
+void check_repeat_files(const ReproduceConfig& config, const std::vector<TableRow>& rows,
+                        int64_t repeat);
 /// The repeat's file so far; a new one when there is none. Throws ConfigError when it exists
 /// without config.resume, or was made with other settings.
 Json open_repeat(const ReproduceConfig& config, int64_t repeat);

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <map>
 #include <numeric>
+#include <set>
 
 #include "checkpoint.hpp"
 #include "io_detail.hpp"
@@ -84,6 +85,8 @@ bool is_same_config(const std::string& text, const TrainJob& job) {
   }
 }
 
+std::string report_path(fs::path weights) { return weights.replace_extension(".json").string(); }
+
 // Trains one network, or takes the one that is there.
 void train_network(const TrainJob& job, const std::string& path, bool resume,
                    const RunHooks& hooks) {
@@ -103,7 +106,7 @@ void train_network(const TrainJob& job, const std::string& path, bool resume,
   checkpointed.checkpoint.path = checkpoint;
   RunFiles files;
   files.weights = path;
-  files.json = fs::path(path).replace_extension(".json").string();
+  files.json = report_path(path);
   files.resume = resume && path_exists(checkpoint);
   run_train(checkpointed, files, hooks);
 }
@@ -161,15 +164,44 @@ Json new_repeat(const ReproduceConfig& config, int64_t repeat) {
   return json;
 }
 
-void make_folder(const fs::path& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  if (error) {
-    throw DataError("reproduce: folder " + path.string() + " cannot be made: " + error.message());
+// The weights and the reports of the networks that a row needs, and the row's samples.
+std::set<std::string> files_of(const TableRow& row, const fs::path& folder) {
+  std::set<std::string> files = {(folder / samples_name(row.name())).string()};
+  for (const char* factor : kFactors) {
+    const fs::path weights = folder / weights_name(row.parameterisation, factor);
+    files.insert(weights.string());
+    files.insert(report_path(weights));
   }
+  return files;
 }
 
 }  // namespace
+
+void make_folder(const std::string& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) {
+    throw DataError("reproduce: folder " + path + " cannot be made: " + error.message());
+  }
+}
+
+void check_repeat_files(const ReproduceConfig& config, const std::vector<TableRow>& rows,
+                        int64_t repeat) {
+  const fs::path folder = fs::path(config.folder) / repeat_name(repeat);
+  const Json json = open_repeat(config, repeat);
+  std::set<std::string> files;
+  for (const TableRow& row : rows) {
+    if (!json.at("rows").contains(row.name())) {
+      files.merge(files_of(row, folder));
+    }
+  }
+  if (!path_exists(folder.string())) {
+    return;  // made later, in a folder that can be written
+  }
+  for (const std::string& file : files) {
+    check_writable(file);
+  }
+}
 
 void check_sampling(const ReproduceConfig& config) {
   check_device(sampling_config(config, table1_rows().front(), config.first_repeat, config.folder));
@@ -208,7 +240,7 @@ void reproduce_repeat(const ReproduceConfig& config, const std::vector<TableRow>
     if (json.at("rows").contains(row.name())) {
       continue;
     }
-    make_folder(folder);
+    make_folder(folder.string());
     for (size_t factor = 0; factor < kFactors.size(); ++factor) {
       const std::string weights = weights_name(row.parameterisation, kFactors[factor]);
       train_network(training_job(config, repeat, row.parameterisation, factor),

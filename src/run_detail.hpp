@@ -37,9 +37,11 @@ Json environment_json(const std::string& device);
 /// Indented, one trailing newline.
 std::string dump(const Json& json);
 
-/// Opens and removes a file beside each path, and beside checkpoint.path if there is one, so
-/// that an unwritable folder is found before any work. Throws DataError.
-void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint = {});
+/// Opens and removes a file beside `path` (unless that is empty), so that an unwritable folder is
+/// found before any work. Throws DataError.
+void check_writable(const std::string& path);
+/// The same for every path of a run, and for checkpoint.path if there is one.
+void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint);
 
 /// Throws ConfigError when config.device is not there.
 void check_device(const SampleConfig& config);

@@ -48,20 +48,6 @@ Json to_json(const toml::node& node) {
   return node.is_number() ? Json(*node.value<double>()) : Json(*node.value<std::string>());
 }
 
-void check_path(const std::string& path) {
-  if (path.empty()) {
-    return;
-  }
-  check_output_path(path);
-  const std::string probe = path + ".probe.partial";
-  errno = 0;
-  if (!std::ofstream(probe).good()) {
-    throw_write_error(path, errno);
-  }
-  std::error_code ignored;
-  std::filesystem::remove(probe, ignored);
-}
-
 }  // namespace
 
 int64_t peak_rss_bytes() {
@@ -88,10 +74,24 @@ std::string dump(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+void check_writable(const std::string& path) {
+  if (path.empty()) {
+    return;
+  }
+  check_output_path(path);
+  const std::string probe = path + ".probe.partial";
+  errno = 0;
+  if (!std::ofstream(probe).good()) {
+    throw_write_error(path, errno);
+  }
+  std::error_code ignored;
+  std::filesystem::remove(probe, ignored);
+}
+
 void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint) {
   for (const std::string& path :
        {files.samples, files.json, files.report, files.weights, checkpoint.path}) {
-    check_path(path);
+    check_writable(path);
   }
 }
 

@@ -67,7 +67,6 @@ class NpyRowWriter {
   void finish();
 
  private:
-  int open_locked() const;
   void start(int file, const std::string& header, int64_t num_bytes, bool resume);
   void check_open() const;
   std::string partial_path() const;

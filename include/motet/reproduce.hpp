@@ -61,8 +61,10 @@ struct ReproduceConfig {
 /// A repeat is independent of the others and of the machine: repeat k trains with seeds 10k + 1
 /// .. 10k + 4 (ring, bar, ring-energy, bar-energy) and samples every row with seed 10k, hence from
 /// the same starts and against the same exact samples. Throws ConfigError for bad settings, for a
-/// repeat-NN.json that exists without `resume` or was made with other settings; otherwise as
-/// run() and run_train() do. After Interrupted, the same call with `resume` goes on.
+/// repeat-NN.json that exists without `resume` or was made with other settings; DataError, before
+/// any work, for files that cannot be written and while another process works in `folder` (it holds
+/// a lock on reproduce.lock there, which ends with it, at a kill too); otherwise as run() and
+/// run_train() do. After Interrupted, the same call with `resume` goes on.
 void reproduce_table1(const ReproduceConfig& config, const RunHooks& hooks = {});
 
 /// Writes table1.json (mean and standard deviation, n - 1 in the denominator, over the repeats

@@ -1,5 +1,7 @@
 // `motet reproduce table1` through the command line, with networks that learn nothing and few
 // chains.
+#include "motet/reproduce.hpp"
+
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -124,7 +126,42 @@ TEST_F(ReproduceCommand, UnwritableFolderIsFoundBeforeAnyWork) {
   const Output output = tiny({"--rows", "score/reverse"});
   EXPECT_EQ(output.code, 3);
   EXPECT_EQ(output.out, "");
-  EXPECT_EQ(output.err, "motet: reproduce: folder t/repeat-01 cannot be made: Not a directory\n");
+  EXPECT_EQ(output.err, "motet: reproduce: folder t cannot be made: Not a directory\n");
+}
+
+TEST_F(ReproduceCommand, SecondProcessOnOneFolderIsRefusedAtOnce) {
+  ReproduceConfig config;
+  config.folder = folder_ / "t";
+  config.num_repeats = 1;
+  config.rows = {"score/reverse"};
+  config.train_steps = 2;
+  config.batch_size = 8;
+  config.num_samples = 16;
+  std::vector<Output> seconds;
+  RunHooks hooks;
+  hooks.should_stop = [&] {
+    if (seconds.empty()) {
+      seconds = {tiny({}), tiny({"--resume"}), tiny({"--first-repeat", "2"})};
+    }
+    return false;
+  };
+  reproduce_table1(config, hooks);
+  ASSERT_EQ(seconds.size(), 3U);
+  for (const Output& second : seconds) {
+    EXPECT_EQ(second.code, 3);
+    EXPECT_EQ(second.err, "motet: reproduce: t is in use by another motet reproduce (process " +
+                              std::to_string(getpid()) + "); wait for it, or give another --out\n");
+  }
+  EXPECT_FALSE(exists("t/reproduce.lock"));
+  EXPECT_EQ(repeat().at("rows").size(), 1U);
+}
+
+// The kernel ends the lock with its process.
+TEST_F(ReproduceCommand, LockFileLeftByAKillIsTakenOver) {
+  std::filesystem::create_directory(folder_ / "t");
+  write_text(folder_ / "t/reproduce.lock", "1\n");
+  EXPECT_EQ(tiny({"--rows", "score/reverse", "--resume"}).code, 0);
+  EXPECT_FALSE(exists("t/reproduce.lock"));
 }
 
 }  // namespace

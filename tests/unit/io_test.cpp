@@ -9,6 +9,7 @@
 
 #include <csignal>
 
+#include "io_detail.hpp"
 #include "unit/io_fixture.hpp"
 
 namespace motet {
@@ -34,6 +35,30 @@ TEST_F(FileTest, AtomicWriteRemovesWhatAKilledOneLeftAndNothingElse) {
   write_file_atomic(path("a"), "x");
   ::close(writer);
   EXPECT_EQ(names(), (std::set<std::string>{"a", "a.tmp-18-0", "a.tmp-notes", "b.tmp-17-3"}));
+}
+
+TEST_F(FileTest, LockFileKeepsOthersOutWhileItLives) {
+  const auto lock = [this] {
+    const detail::LockFile held(path("lock"), "folder is in use", "wait");
+    EXPECT_EQ(read_file(path("lock")), std::to_string(::getpid()) + "\n");
+    EXPECT_THROW_MSG(detail::LockFile(path("lock"), "folder is in use", "wait"), DataError,
+                     "folder is in use (process " + std::to_string(::getpid()) + "); wait");
+  };
+  lock();
+  EXPECT_TRUE(names().empty());
+  file("lock", "1234567 left by a kill");
+  lock();
+  EXPECT_TRUE(names().empty());
+}
+
+// As between the opening and the writing of a holder.
+TEST_F(FileTest, LockFileWithoutItsNumberKeepsOthersOutToo) {
+  const int holder = ::open(file("lock", "").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::flock(holder, LOCK_EX | LOCK_NB), 0);
+  EXPECT_THROW_MSG(detail::LockFile(path("lock"), "folder is in use", "wait"), DataError,
+                   "folder is in use; wait");
+  ::close(holder);
+  EXPECT_EQ(names(), std::set<std::string>{"lock"});
 }
 
 TEST_F(FileTest, AtomicWriteHonoursTheUmask) {

@@ -176,7 +176,29 @@ TEST_F(Reproduce, FolderThatCannotBeNamedIsADataError) {
   ReproduceConfig config = tiny({"score/reverse"});
   config.folder = path(std::string(300, 'a'));
   EXPECT_EQ(message<DataError>([&] { reproduce_table1(config); }),
-            "read: " + config.folder + "/repeat-01.json: cannot be opened: File name too long");
+            "reproduce: folder " + config.folder + " cannot be made: File name too long");
+}
+
+TEST_F(Reproduce, OutputsThatCannotBeWrittenAreFoundBeforeAnyWork) {
+  for (const char* name : {"table1.json", "table1.md", "report.html", "repeat-02/bar.json",
+                           "repeat-02/ring.safetensors", "repeat-02/score-reverse.npy"}) {
+    fs::create_directories(path(name));
+    ReproduceConfig config = tiny({"score/reverse"});
+    config.num_repeats = 2;
+    EXPECT_EQ(message<DataError>([&] { reproduce_table1(config); }),
+              "write: " + path(name) + ": is a folder, must be a file name");
+    EXPECT_FALSE(fs::exists(path("repeat-01"))) << name;
+    EXPECT_FALSE(fs::exists(path("reproduce.lock"))) << name;
+    fs::remove_all(path(name));
+  }
+}
+
+TEST_F(Reproduce, SummaryIsWrittenWholeOrNotAtAll) {
+  write("repeat-01.json", repeat(1, {{"score/u-la", row(-7.5, 4.4, .015)}}));
+  fs::create_directories(path("report.html"));
+  EXPECT_EQ(message<DataError>([&] { summarise_table1(folder_.string()); }),
+            "write: " + path("report.html") + ": is a folder, must be a file name");
+  EXPECT_FALSE(fs::exists(path("table1.json")));
 }
 
 TEST_F(Reproduce, SummaryIsMeanSampleDeviationAndDistanceInPublishedDeviations) {
