@@ -17,7 +17,6 @@ namespace {
 
 constexpr size_t kMaxBytes = size_t{1} << 20;
 constexpr size_t kMaxEntries = 1'000'000;
-constexpr size_t kMaxShown = 60;
 
 std::vector<std::string> split_dots(const std::string& name) {
   std::vector<std::string> parts;
@@ -51,20 +50,6 @@ std::optional<std::string> fill_star(const std::string& pattern,
   return name;
 }
 
-bool is_bare(const std::string& part) {
-  return !part.empty() && std::all_of(part.begin(), part.end(), [](unsigned char c) {
-    return std::isalnum(c) != 0 || c == '_' || c == '-';
-  });
-}
-
-std::string shorten(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  if (text.size() > kMaxShown) {
-    text = text.substr(0, kMaxShown) + " ...";
-  }
-  return text;
-}
-
 std::string show(const toml::node& node) {
   std::ostringstream out;
   node.visit([&out](const auto& concrete) {
@@ -78,6 +63,14 @@ std::string show(const toml::node& node) {
     }
   });
   return shorten(out.str());
+}
+
+// What toml++ says, and which names there are where it stumbled over one.
+std::string syntax_text(const toml::parse_error& error) {
+  const std::string text(error.description());
+  const bool is_name =
+      text.find("parsing key") != text.npos || text.find("table header") != text.npos;
+  return text + (is_name ? "; names are of a-z, A-Z, 0-9, _ and -" : "");
 }
 
 template <class T>
@@ -199,17 +192,17 @@ class SettingsReader {
       throw ConfigError("config: " + settings_.file_ + ": " + std::to_string(text.size()) +
                         " bytes, must be at most " + std::to_string(kMaxBytes));
     }
-    if (const int64_t line = find_long_key(text); line != 0) {
-      throw ConfigError("config: " + settings_.file_ + ":" + std::to_string(line) + ": " +
-                        long_key_text());
+    const auto refuse = [this](int64_t line, const std::string& why) {
+      throw ConfigError("config: " + settings_.file_ + ":" + std::to_string(line) + ": " + why);
+    };
+    if (const std::optional<BadLine> bad = find_bad_line(text)) {
+      refuse(bad->line, bad->why);
     }
     try {
       const toml::table table = toml::parse(text, settings_.file_);
       read_table(table, {});
     } catch (const toml::parse_error& error) {
-      throw ConfigError("config: " + settings_.file_ + ":" +
-                        std::to_string(error.source().begin.line) + ": " +
-                        std::string(error.description()));
+      refuse(error.source().begin.line, syntax_text(error));
     }
   }
 
@@ -218,9 +211,10 @@ class SettingsReader {
     if (equals == std::string::npos || equals == 0) {
       throw ConfigError("config: --set " + shorten(text) + ": must be key=value");
     }
-    std::string name = text.substr(0, equals);
-    name.erase(std::remove_if(name.begin(), name.end(), [](char c) { return c == ' '; }),
-               name.end());
+    if (const std::optional<BadLine> bad = find_bad_line(text)) {
+      throw ConfigError("config: --set " + shorten(text) + ": " + bad->why);
+    }
+    const std::string name = without_blanks(text.substr(0, equals));
     is_override_ = true;
     const toml::table table = parse_override(name, text.substr(equals + 1));
     forget(name);
@@ -238,14 +232,10 @@ class SettingsReader {
     }
     std::string problem;
     for (const std::string& text : candidates) {
-      if (find_long_key(text) != 0) {
-        problem = long_key_text();
-        break;
-      }
       try {
         return toml::parse(text);
       } catch (const toml::parse_error& error) {
-        problem = error.description();
+        problem = syntax_text(error);
       }
     }
     throw ConfigError("config: --set " + shorten(name + "=" + value) + ": " + problem);
@@ -271,7 +261,11 @@ class SettingsReader {
       inner.emplace_back(part.str());
       const std::string where = "config: " + place(node, part) + ": ";
       const std::string name = joined(inner);
-      if (!is_bare(inner.back()) || !is_known_prefix(inner)) {
+      if (!is_bare(inner.back()) && is_known_prefix(inner)) {
+        throw ConfigError(where + "[" + shorten(name) +
+                          "] must have a name of a-z, A-Z, 0-9, _ and -; rename it");
+      }
+      if (!is_known_prefix(inner)) {
         unknown(where, inner, name);
       }
       const Key* key = settings_.find_key(name);
@@ -321,10 +315,11 @@ class SettingsReader {
     return settings_.file_ + ":" + std::to_string(line);
   }
 
+  // As in TOML: parts with other characters than a bare key's are quoted.
   static std::string joined(const std::vector<std::string>& path) {
-    std::string name = path[0];
-    for (size_t i = 1; i < path.size(); ++i) {
-      name += "." + path[i];
+    std::string name;
+    for (const std::string& part : path) {
+      name += (name.empty() ? "" : ".") + (is_bare(part) ? part : to_toml(Value(part)));
     }
     return name;
   }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -53,14 +54,20 @@ std::string describe_allowed(const Key& key);
 std::string to_toml(const Value& value);
 std::string number_text(double value);
 
-/// Line (from 1) of the first key with too many parts; 0 when there is none. toml++ 3.3 makes a
-/// table of every part of a dotted key, without a limit, and destroys them recursively: 60,000
-/// parts end the stack. Counted are the dots between characters that no bare key holds. In a line
-/// with quotes these may stand in a key, and # need not begin a comment: there the whole line
-/// counts.
-int64_t find_long_key(std::string_view toml);
-/// What to say of such a line.
-std::string long_key_text();
+/// A line of a config (from 1), and why it is refused before it is parsed.
+struct BadLine {
+  int64_t line;
+  std::string why;
+};
+/// The first line with a byte that is not UTF-8 or, where there is none, with a key of so many
+/// parts that parsing it would end the stack.
+std::optional<BadLine> find_bad_line(std::string_view toml);
+/// One line of at most 60 bytes, and " ..." for the rest.
+std::string shorten(std::string text);
+/// A dotted key without the blanks around its dots and at its ends.
+std::string without_blanks(const std::string& name);
+/// Whether TOML takes the name without quotes: a-z, A-Z, 0-9, _ and -.
+bool is_bare(const std::string& part);
 
 /// A checked flat view of a config: dotted key -> value, with the place each came from.
 class Settings {

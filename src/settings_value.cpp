@@ -4,17 +4,19 @@
 #include <charconv>
 #include <cmath>
 
+#include "io_detail.hpp"
 #include "settings.hpp"
 
 namespace motet::detail {
 namespace {
 
+constexpr const char* kDigits = "0123456789abcdef";
+constexpr size_t kMaxShown = 60;
 constexpr size_t kMaxDots = 32;         // of a dotted key; known ones have 2
 constexpr size_t kMaxQuotedDots = 128;  // of a line with quotes
 
 // A TOML basic string.
 std::string quoted_text(const std::string& text) {
-  static const char* const kDigits = "0123456789abcdef";
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') {
@@ -31,7 +33,90 @@ std::string quoted_text(const std::string& text) {
   return out + "\"";
 }
 
+// Line (from 1) of the first key with too many parts; 0 when there is none. toml++ 3.3 makes a
+// table of every part of a dotted key, without a limit, and destroys them recursively: 60,000 parts
+// end the stack. Counted are the dots between characters that no bare key holds. In a line with
+// quotes these may stand in a key, and # need not begin a comment: there the whole line counts.
+int64_t find_long_key(std::string_view toml) {
+  int64_t number = 1;
+  for (size_t begin = 0; begin < toml.size(); ++number) {
+    const size_t end = std::min(toml.find('\n', begin), toml.size());
+    std::string_view line = toml.substr(begin, end - begin);
+    const bool has_quotes = line.find_first_of("\"'") != std::string_view::npos;
+    line = has_quotes ? line : line.substr(0, line.find('#'));
+    size_t dots = 0;
+    for (const char c : line) {
+      const bool ends_key = !has_quotes && std::string_view("=,[]{}").find(c) != line.npos;
+      dots = ends_key ? 0 : dots + (c == '.' ? 1 : 0);
+      if (dots > (has_quotes ? kMaxQuotedDots : kMaxDots)) {
+        return number;
+      }
+    }
+    begin = end + 1;
+  }
+  return 0;
+}
+
+// A byte that continues a character of UTF-8.
+bool is_continuation(char byte) { return (static_cast<unsigned char>(byte) & 0xc0) == 0x80; }
+
+// The byte at `position`, the first that is not UTF-8; columns count characters, as editors do.
+BadLine bad_byte(std::string_view toml, size_t position) {
+  const std::string_view before = toml.substr(0, position);
+  const size_t begin = before.rfind('\n') + 1;  // 0 in the first line: npos + 1
+  const auto column = std::count_if(before.begin() + static_cast<int64_t>(begin), before.end(),
+                                    [](char c) { return !is_continuation(c); });
+  const auto byte = static_cast<unsigned char>(toml[position]);
+  return {1 + std::count(before.begin(), before.end(), '\n'),
+          "column " + std::to_string(1 + column) + " has the byte 0x" + kDigits[byte >> 4] +
+              kDigits[byte & 15] + ", which is not UTF-8; a config must be UTF-8 text"};
+}
+
 }  // namespace
+
+std::optional<BadLine> find_bad_line(std::string_view toml) {
+  if (const std::optional<size_t> position = find_invalid_utf8(toml)) {
+    return bad_byte(toml, *position);
+  }
+  if (const int64_t line = find_long_key(toml); line != 0) {
+    return BadLine{line, "more than " + std::to_string(kMaxDots) +
+                             " dots in a key or word, or more than " +
+                             std::to_string(kMaxQuotedDots) + " in a line with quotes"};
+  }
+  return std::nullopt;
+}
+
+std::string shorten(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  if (text.size() > kMaxShown) {
+    size_t end = kMaxShown;
+    while (end > 0 && is_continuation(text[end])) {
+      --end;  // whole characters
+    }
+    text = text.substr(0, end) + " ...";
+  }
+  return text;
+}
+
+std::string without_blanks(const std::string& name) {
+  std::string out;
+  for (size_t i = 0; i < name.size(); ++i) {
+    const size_t next = std::min(name.find_first_not_of(' ', i), name.size());
+    const bool is_at_edge =
+        out.empty() || out.back() == '.' || next == name.size() || name[next] == '.';
+    if (name[i] != ' ' || !is_at_edge) {
+      out += name[i];
+    }
+  }
+  return out;
+}
+
+bool is_bare(const std::string& part) {
+  return !part.empty() && std::all_of(part.begin(), part.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-';
+  });
+}
 
 bool Range::contains(double value) const {
   return (low_open ? value > low : value >= low) && (high_open ? value < high : value <= high);
@@ -139,31 +224,6 @@ std::string describe_allowed(const Key& key) {
     }
   }
   return text;
-}
-
-int64_t find_long_key(std::string_view toml) {
-  int64_t number = 1;
-  for (size_t begin = 0; begin < toml.size(); ++number) {
-    const size_t end = std::min(toml.find('\n', begin), toml.size());
-    std::string_view line = toml.substr(begin, end - begin);
-    const bool has_quotes = line.find_first_of("\"'") != std::string_view::npos;
-    line = has_quotes ? line : line.substr(0, line.find('#'));
-    size_t dots = 0;
-    for (const char c : line) {
-      const bool ends_key = !has_quotes && std::string_view("=,[]{}").find(c) != line.npos;
-      dots = ends_key ? 0 : dots + (c == '.' ? 1 : 0);
-      if (dots > (has_quotes ? kMaxQuotedDots : kMaxDots)) {
-        return number;
-      }
-    }
-    begin = end + 1;
-  }
-  return 0;
-}
-
-std::string long_key_text() {
-  return "more than " + std::to_string(kMaxDots) + " dots in a key or word, or more than " +
-         std::to_string(kMaxQuotedDots) + " in a line with quotes";
 }
 
 }  // namespace motet::detail

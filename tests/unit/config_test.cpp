@@ -68,6 +68,38 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"Syntax", "seed = = 1\n",
                 "config: product.toml:1: Error while parsing value: could not determine value "
                 "type"},
+        Refusal{"ModelNameOutsideAscii", "[model.\"ä\"]\nlaw = \"ring\"\n",
+                "config: product.toml:1: [model.\"ä\"] must have a name of a-z, A-Z, 0-9, _ and "
+                "-; rename it"},
+        Refusal{"ModelNameWithABlank", kGood + "[model.\"my ring\"]\nlaw = \"ring\"\n",
+                "config: product.toml:5: [model.\"my ring\"] must have a name of a-z, A-Z, 0-9, _ "
+                "and -; rename it"},
+        Refusal{"ModelNameWithADot", "[model]\n\"a.b\" = {law = \"ring\"}\n",
+                "config: product.toml:2: [model.\"a.b\"] must have a name of a-z, A-Z, 0-9, _ and "
+                "-; rename it"},
+        Refusal{"EmptyModelName", "[model.\"\"]\nlaw = \"ring\"\n",
+                "config: product.toml:1: [model.\"\"] must have a name of a-z, A-Z, 0-9, _ and -; "
+                "rename it"},
+        Refusal{"LongModelName", "[model.\"" + many(40, "ä") + "\"]\nlaw = \"ring\"\n",
+                "config: product.toml:1: [model.\"" + many(26, "ä") +
+                    " ...] must have a name of a-z, A-Z, 0-9, _ and -; rename it"},
+        Refusal{"UnquotedModelNameWithABlank", "[model.my ring]\nlaw = \"ring\"\n",
+                "config: product.toml:1: Error while parsing table header: expected ']', saw 'r'; "
+                "names are of a-z, A-Z, 0-9, _ and -"},
+        Refusal{"UnquotedModelNameOutsideAscii", "[model.ä]\nlaw = \"ring\"\n",
+                "config: product.toml:1: Error while parsing key: expected bare key starting "
+                "character or string delimiter, saw 'ä'; names are of a-z, A-Z, 0-9, _ and -"},
+        Refusal{"QuotedTopLevelPath", "\"kernel.type\" = \"ula\"\n" + kGood,
+                "config: product.toml:1: unknown key \"kernel.type\"; did you mean kernel.type?"},
+        Refusal{"Latin1", kGood + "# \xe4\n",
+                "config: product.toml:5: column 3 has the byte 0xe4, which is not UTF-8; a config "
+                "must be UTF-8 text"},
+        Refusal{"Latin1AfterUtf8", "# ä and \xe4\n" + kGood,
+                "config: product.toml:1: column 9 has the byte 0xe4, which is not UTF-8; a config "
+                "must be UTF-8 text"},
+        Refusal{"Utf16", std::string("\xff\xfe#\0", 4),
+                "config: product.toml:1: column 1 has the byte 0xff, which is not UTF-8; a config "
+                "must be UTF-8 text"},
         Refusal{"KeyOfManyParts", "seed = 1\n" + many(60000, "a.") + "a = 1\n",
                 "config: product.toml:2: more than 32 dots in a key or word, or more than 128 in "
                 "a line with quotes"},
@@ -174,6 +206,10 @@ TEST(Config, OverrideTakesABareWordForAText) {
   EXPECT_EQ(parse_config(kGood, "a.toml", {"sampler=\"u-la\""}).sampler, "u-la");
 }
 
+TEST(Config, OverrideMayHaveBlanksAroundItsDots) {
+  EXPECT_EQ(parse_config(kGood, "a.toml", {" model . ring .exponent = 2"}).terms[0].exponent, 2.0);
+}
+
 TEST(Config, RefusesOverridesByTheirText) {
   EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"seed"}), ConfigError,
                    "config: --set seed: must be key=value");
@@ -181,7 +217,17 @@ TEST(Config, RefusesOverridesByTheirText) {
                    "config: --set: seed = -1, must be >= 0");
   EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"sed=1"}), ConfigError,
                    "config: --set: unknown key sed; did you mean seed?");
-  EXPECT_THROW(parse_config(kGood, "a.toml", {"device=\xff"}), ConfigError);  // not UTF-8
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"device=\xff"}), ConfigError,
+                   "config: --set device=\xff: column 8 has the byte 0xff, which is not UTF-8; a "
+                   "config must be UTF-8 text");
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"model.\"ä\".law=ring"}), ConfigError,
+                   "config: --set: [model.\"ä\"] must have a name of a-z, A-Z, 0-9, _ and -; "
+                   "rename it");
+  EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"model.my ring.law=ring"}), ConfigError,
+                   "config: --set model.my ring.law=ring: Error while parsing key-value pair: "
+                   "expected '=', saw 'r'; names are of a-z, A-Z, 0-9, _ and -");
+  EXPECT_THROW(parse_config(kGood, "a.toml", {"seed.=1"}), ConfigError);
+  EXPECT_THROW(parse_config(kGood, "a.toml", {".seed=1"}), ConfigError);
   EXPECT_THROW_MSG(parse_config(kGood, "a.toml", {"a" + many(33, ".a") + "=1"}), ConfigError,
                    "config: --set a" + many(29, ".a") +
                        ". ...: more than 32 dots in a key or word, or more than 128 in a line "
