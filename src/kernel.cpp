@@ -14,6 +14,7 @@
 #include <limits>
 #include <sstream>
 
+#include "kernel_mass.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
@@ -94,21 +95,6 @@ void check_hmc(const HmcConfig& config) {
       throw ConfigError("kernel: mass entry " + std::to_string(mass) + ", must be > 0 and finite");
     }
   }
-}
-
-// The diagonal mass as a tensor that broadcasts over chains; undefined for unit mass.
-Tensor mass_for(const HmcConfig& config, const Tensor& x) {
-  if (config.mass.empty()) {
-    return {};
-  }
-  const at::IntArrayRef event = x.sizes().slice(1);
-  const int64_t num_coordinates = c10::multiply_integers(event);
-  if (num_coordinates != static_cast<int64_t>(config.mass.size())) {
-    throw ShapeError("kernel: mass has " + std::to_string(config.mass.size()) +
-                     " entries, but one sample has " + std::to_string(num_coordinates) +
-                     " coordinates; give one entry a coordinate, or none for unit mass");
-  }
-  return at::tensor(config.mass, x.options()).view(event).unsqueeze(0);
 }
 
 Tensor refresh_momentum(const ChainState& now, double damping, const Tensor& mass, Rng& rng) {
@@ -219,11 +205,14 @@ Step Mala::step(const Target& target, const ChainState& now, double step_size, R
 
 std::string Mala::describe() const { return "mala(" + ratio_->describe() + ")"; }
 
-Uhmc::Uhmc(HmcConfig config) : config_(std::move(config)) { check_hmc(config_); }
+Uhmc::Uhmc(HmcConfig config)
+    : config_(std::move(config)), mass_(std::make_shared<detail::DiagonalMass>(config_.mass)) {
+  check_hmc(config_);
+}
 
 Step Uhmc::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("uhmc", step_size);
-  const Tensor mass = mass_for(config_, now.x);
+  const Tensor mass = mass_->like(now.x);
   const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
   return take_valid(trajectory.start, trajectory.end);
 }
@@ -232,6 +221,7 @@ std::string Uhmc::describe() const { return "uhmc(" + describe_hmc(config_) + ")
 
 Hmc::Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection)
     : config_(std::move(config)),
+      mass_(std::make_shared<detail::DiagonalMass>(config_.mass)),
       ratio_(checked(std::move(ratio), "hmc")),
       on_rejection_(on_rejection) {
   check_hmc(config_);
@@ -239,7 +229,7 @@ Hmc::Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection)
 
 Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("hmc", step_size);
-  const Tensor mass = mass_for(config_, now.x);
+  const Tensor mass = mass_->like(now.x);
   const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
   const Tensor log_accept = ratio_->estimate(target, trajectory.path) +
                             kinetic_energy(trajectory.start.momentum, mass) -

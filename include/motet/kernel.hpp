@@ -10,6 +10,10 @@
 
 namespace motet {
 
+namespace detail {
+class DiagonalMass;
+}  // namespace detail
+
 /// All that a chain carries from step to step at one level. Row i is one chain.
 struct ChainState {
   Tensor x;         ///< (B, *event)
@@ -111,6 +115,7 @@ class Uhmc : public Kernel {
 
  private:
   HmcConfig config_;
+  std::shared_ptr<const detail::DiagonalMass> mass_;
 };
 
 /// What becomes of the momentum when a trajectory is rejected.
@@ -133,6 +138,7 @@ class Hmc : public Kernel {
 
  private:
   HmcConfig config_;
+  std::shared_ptr<const detail::DiagonalMass> mass_;
   LogRatioPtr ratio_;
   OnRejection on_rejection_;
 };

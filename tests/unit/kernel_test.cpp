@@ -5,9 +5,13 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
+#include <set>
+#include <thread>
 
+#include "kernel_mass.hpp"
 #include "motet/error.hpp"
 #include "support/tensors.hpp"
 #include "support/throw_message.hpp"
@@ -127,6 +131,31 @@ TEST(Kernels, OneLeapfrogIsTheFormula) {
   const Tensor x = now.x + h * half / mass;
   EXPECT_TRUE(at::allclose(step.state.x, x, 1e-14, 0.0));
   EXPECT_TRUE(at::allclose(step.state.momentum, half - 0.5 * h * x, 1e-14, 0.0));
+}
+
+TEST(DiagonalMass, IsMadeOnceForEachDtypeAndBroadcastsOverChains) {
+  const detail::DiagonalMass mass({1.0, 2.0, 3.0, 4.0});
+  const Tensor narrow = mass.like(at::zeros({5, 2, 2}));
+  EXPECT_TRUE(at::equal(narrow, at::tensor({1.0, 2.0, 3.0, 4.0}, at::kFloat).view({1, 2, 2})));
+  const Tensor wide = mass.like(at::zeros({7, 4}, at::kDouble));
+  EXPECT_TRUE(at::equal(wide, rows({{1.0, 2.0, 3.0, 4.0}})));
+  EXPECT_EQ(mass.like(at::zeros({3, 4})).data_ptr(), narrow.data_ptr());
+  EXPECT_EQ(mass.like(at::zeros({3, 4}, at::kDouble)).data_ptr(), wide.data_ptr());
+  EXPECT_FALSE(detail::DiagonalMass({}).like(at::zeros({3, 4})).defined());
+}
+
+TEST(DiagonalMass, IsOneTensorForAllThreads) {
+  const detail::DiagonalMass mass({1.0, 2.0});
+  const Tensor x = at::zeros({3, 2});
+  std::array<const void*, 8> seen{};
+  std::vector<std::thread> threads;
+  for (const void*& data : seen) {
+    threads.emplace_back([&mass, &x, &data] { data = mass.like(x).const_data_ptr(); });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  EXPECT_EQ(std::set<const void*>(seen.begin(), seen.end()).size(), 1U);
 }
 
 TEST(Kernels, DescribeThemselvesForReports) {
