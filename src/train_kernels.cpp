@@ -1,6 +1,11 @@
 // Chooses the training loops for this machine's instruction set, once.
 #include "train_kernels.hpp"
 
+#include <ATen/native/CPUBlas.h>
+
+#include "nets/engine.hpp"
+#include "train_pass.hpp"
+
 namespace motet::detail {
 
 namespace baseline {
@@ -29,6 +34,12 @@ const Kernels<Real, Operand>& kernels() {
   }
 #endif
   return baseline::loops<Real, Operand>();
+}
+
+// The engines of sampling say whether the processor has AMX, torch whether its own products use it:
+// it may be built without them, or told not to by the environment.
+bool has_bfloat16_products() {
+  return bfloat16_engine() != nullptr && at::native::cpublas::could_pack(at::kBFloat16);
 }
 
 template const Kernels<float, float>& kernels();

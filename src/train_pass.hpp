@@ -58,7 +58,8 @@ enum class Arithmetic {
 /// Hand-written forward and backward, a tile of rows at a time. Weights float32 (float64 for
 /// Arithmetic::float64). The bits do not depend on the number of threads.
 std::unique_ptr<GradientPass> tiled_pass(const NetworkConfig& config, Arithmetic arithmetic);
-/// True where this processor can multiply packed bfloat16 matrices.
+/// True where this processor can multiply packed bfloat16 matrices: never without the bfloat16
+/// engine of sampling (nets/engine.hpp).
 bool has_bfloat16_products();
 
 }  // namespace motet::detail

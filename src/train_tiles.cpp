@@ -310,8 +310,6 @@ void release_products() {
   }
 }
 
-bool has_bfloat16_products() { return at::native::cpublas::could_pack(at::kBFloat16); }
-
 template class Buffer<float>;
 template class Buffer<double>;
 template class Buffer<c10::BFloat16>;

@@ -76,7 +76,8 @@ struct Engine {
 
 /// The best float32 engine of this CPU: AVX-512, AVX2 or portable.
 const Engine& float32_engine();
-/// bfloat16 products with float32 sums; null where the CPU (or its system) has no AMX.
+/// bfloat16 products with float32 sums; null where the CPU (or its system) has no AMX. The one test
+/// for AMX: training asks here too.
 const Engine* bfloat16_engine();
 
 // One per translation unit; the first three only for x86-64. Each may only be called once the CPU

@@ -286,6 +286,16 @@ TEST_F(Cli, Bfloat16WithoutAmxWarnsOnceAndReportsFloat32) {
             "float32");
 }
 
+TEST_F(Cli, MixedTrainingWithoutAmxIsRefused) {
+  write_text(folder_ / "t.toml", "[data]\nset = \"ring\"\n[train]\nmixed_precision = true\n");
+  const Output output = run_motet(folder_, {"train", "t.toml", "--out", "x.safetensors"},
+                                  {{"MOTET_TEST_NO_AMX", "1"}});
+  EXPECT_EQ(output.code, 2);
+  EXPECT_EQ(output.err,
+            "motet: train: mixed_precision = true needs a processor with AMX bfloat16 products, "
+            "which this one lacks; set mixed_precision = false\n");
+}
+
 TEST_F(Cli, LawsNeedNoAmxAndUseNoCompute) {
   const Output output =
       run_motet(folder_, {"sample", "tiny.toml", "--compute", "bfloat16", "--json", "x.json"},

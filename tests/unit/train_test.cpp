@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "motet/error.hpp"
+#include "nets/engine.hpp"
 #include "support/throw_message.hpp"
 #include "train_kernels.hpp"
 #include "train_pass.hpp"
@@ -125,6 +126,10 @@ TEST_P(GradientTest, Bfloat16KeepsOnePercent) {
     GTEST_SKIP() << "no bfloat16 matrix unit";
   }
   expect_gradient_near(small_network(GetParam()), Arithmetic::bfloat16, 1e-2);
+}
+
+TEST(MixedPrecision, NeedsTheProcessorThatNarrowSamplingNeeds) {
+  EXPECT_TRUE(!detail::has_bfloat16_products() || detail::bfloat16_engine() != nullptr);
 }
 
 TEST_P(GradientTest, BitsDoNotDependOnTheNumberOfThreads) {
