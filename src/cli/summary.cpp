@@ -5,11 +5,16 @@
 #include <cmath>
 #include <iomanip>
 #include <ostream>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cli/command.hpp"
 
 namespace motet::cli {
 namespace {
+
+constexpr int kNameWidth = 24;
 
 struct Row {
   const char* key;
@@ -75,22 +80,30 @@ double number_at(const nlohmann::json& json, const std::string& key) {
 }
 
 void print_line(std::ostream& out, const std::string& name, const std::string& value) {
-  constexpr int kWidth = 24;
   const std::string shown = printable(name);
-  out << std::left << std::setw(kWidth) << shown;
-  out << (shown.size() >= static_cast<size_t>(kWidth) ? " " : "");
+  out << std::left << std::setw(kNameWidth) << shown;
+  out << (shown.size() >= static_cast<size_t>(kNameWidth) ? " " : "");
   for (const char c : printable(value)) {  // lines of a long value are indented under it
-    out << c << (c == '\n' ? std::string(kWidth, ' ') : "");
+    out << c << (c == '\n' ? std::string(kNameWidth, ' ') : "");
   }
   out << "\n";
 }
 
 void print_metrics(const nlohmann::json& metrics, std::ostream& out) {
+  constexpr size_t kValueWidth = 12;
+  std::vector<std::pair<const Row*, std::string>> values;
+  size_t name_width = kNameWidth;
+  size_t value_width = kValueWidth;
   for (const Row& row : kMetricRows) {
     if (metrics.contains(row.key)) {
-      out << std::left << std::setw(24) << row.key << std::setw(12)
-          << fixed(number_at(metrics, row.key), row.digits) << row.meaning << "\n";
+      values.emplace_back(&row, fixed(number_at(metrics, row.key), row.digits));
+      name_width = std::max(name_width, std::string_view(row.key).size() + 2);
+      value_width = std::max(value_width, values.back().second.size() + 2);
     }
+  }
+  for (const auto& [row, value] : values) {
+    out << std::left << std::setw(static_cast<int>(name_width)) << row->key
+        << std::setw(static_cast<int>(value_width)) << value << row->meaning << "\n";
   }
 }
 

@@ -341,6 +341,16 @@ TEST_F(Cli, TuneWritesAConfigThatSamplesWhatTheRunItselfWouldHave) {
                  "\"exact\" without kernel.step_size\n");
 }
 
+TEST_F(Cli, ColumnsOfMetricsAreAsWideAsTheLongestValue) {
+  write_text(folder_ / "e.json",
+             R"({"kind": "eval", "metrics": {"ll_true": -123456789012.5, "w2": 0.25}})");
+  EXPECT_NE(run_motet(folder_, {"info", "e.json"})
+                .out.find("ll_true                 -123456789012.500  mean log likelihood in nats\n"
+                          "w2                      0.2500             transport distance to exact "
+                          "samples\n"),
+            std::string::npos);
+}
+
 TEST_F(Cli, CiteNamesWhatTheRunUsed) {
   ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--json", "x.json"}).code, 0);
   const Output output = run_motet(folder_, {"cite", "x.json"});
