@@ -27,9 +27,7 @@ std::string list_text(const std::vector<double>& numbers) {
 
 void run_command(const Options& options) {
   const SampleConfig config = load_config(options.config, options.overrides);
-  RunFiles files;
-  files.json = options.out;  // any file: what matters is that it can be written
-  detail::check_writable(files);
+  detail::check_writable(options.out);
   const std::string folder = std::filesystem::absolute(options.out).parent_path().string();
   const SampleConfig tuned = tuned_config(config, folder, terminal_hooks(options.quiet));
   end_progress();
