@@ -70,8 +70,9 @@ TEST(ShippedExperiments, TheBenchmarkRunsOnNetworksAndOnExactScores) {
   for (const char* name : {"product", "product-exact"}) {
     SCOPED_TRACE(name);
     const std::string path = std::string(MOTET_SOURCE_DIR "/experiments/") + name + ".toml";
-    const SampleConfig config = load_config(
-        path, {"num_samples=16", "anneal.levels=[99, 50, 10, 0]", "anneal.steps_per_level=3"});
+    const SampleConfig config =
+        load_config(path, {"num_samples=16", "sampler=hmc-4-curve", "anneal.levels=[99, 50, 10, 0]",
+                           "anneal.steps_per_level=3"});
     const RunReport report = run(config);
     EXPECT_TRUE(report.samples.isfinite().all().item<bool>());
     const auto json = nlohmann::json::parse(report.json);
