@@ -91,20 +91,6 @@ KernelConfig kernel_config(const Recipe& recipe, bool as_published) {
   return config;
 }
 
-LogRatioPtr make_ratio(const KernelConfig& config) {
-  if (config.ratio == "exact") {
-    return exact_ratio();
-  }
-  if (config.ratio == "line") {
-    return line_ratio(config.num_points, config.line_rule);
-  }
-  if (config.ratio == "curve") {
-    return curve_ratio(config.curve_rule, config.guard);
-  }
-  throw ConfigError("kernel: \"" + config.type + "\" with ratio \"" + config.ratio +
-                    "\", must be exact, line or curve");
-}
-
 struct LevelRange {
   int64_t first;  // the noisier end
   int64_t last;
@@ -150,6 +136,20 @@ int64_t count_evaluations(const Recipe& recipe, const AnnealConfig& plan) {
 }
 
 }  // namespace
+
+LogRatioPtr make_ratio(const KernelConfig& config) {
+  if (config.ratio == "exact") {
+    return exact_ratio();
+  }
+  if (config.ratio == "line") {
+    return line_ratio(config.num_points, config.line_rule);
+  }
+  if (config.ratio == "curve") {
+    return curve_ratio(config.curve_rule, config.guard);
+  }
+  throw ConfigError("kernel: \"" + config.type + "\" with ratio \"" + config.ratio +
+                    "\", must be exact, line or curve");
+}
 
 KernelPtr make_kernel(const KernelConfig& config) {
   const bool is_unadjusted = config.type.empty() || config.type == "ula" || config.type == "uhmc";

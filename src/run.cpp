@@ -28,26 +28,6 @@ constexpr int64_t kMinMeasured = 16;
   throw ConfigError("config: " + config.name + ": " + why);
 }
 
-void check_sampler(const SampleConfig& config, const Sampler& sampler, const Model& target) {
-  if (sampler.needs_energy && !target.is_exact()) {
-    fail(config, "sampler \"" + config.sampler +
-                     "\" accepts by differences of log densities, but " + target.describe() +
-                     " gives only scores; use energy models, or a line or curve sampler "
-                     "(hmc-4-curve)");
-  }
-  const size_t num_coordinates = static_cast<size_t>(c10::multiply_integers(target.event_shape()));
-  const size_t num_masses = sampler.kernel_config.hmc.mass.size();
-  if (num_masses != 0 && num_masses != num_coordinates) {
-    fail(config, "kernel.mass has " + std::to_string(num_masses) +
-                     " entries, must have one for each of the " + std::to_string(num_coordinates) +
-                     " coordinates of " + target.describe());
-  }
-  if (config.metrics_target == "product" && target.event_shape() != std::vector<int64_t>{2}) {
-    fail(config, "metrics.target = \"product\" is a law in the plane, but " + target.describe() +
-                     " has another event shape; leave it out");
-  }
-}
-
 using Sources = std::map<std::string, detail::WeightsSource>;
 
 Sources sources_of(const SampleConfig& config) {
@@ -114,7 +94,7 @@ class SampleRun {
         identity_(identity_of(config, sources_)),
         checkpoint_(detail::checkpoint_path(config.checkpoint, files)),
         clock_(config.checkpoint) {
-    check_sampler(config, sampler_, *target_);
+    detail::check_sampler(config, sampler_, *target_);
     if (sampler_.anneal.weights) {  // islands are never torn
       const int64_t island = sampler_.anneal.weights->island_size;
       tile_chains_ = std::max<int64_t>(config.tile_size / island, 1) * island;
@@ -440,6 +420,27 @@ class SampleRun {
 };
 
 }  // namespace
+
+void detail::check_sampler(const SampleConfig& config, const Sampler& sampler,
+                           const Model& target) {
+  if (sampler.needs_energy && !target.is_exact()) {
+    fail(config, "sampler \"" + config.sampler +
+                     "\" accepts by differences of log densities, but " + target.describe() +
+                     " gives only scores; use energy models, or a line or curve sampler "
+                     "(hmc-4-curve)");
+  }
+  const size_t num_coordinates = static_cast<size_t>(c10::multiply_integers(target.event_shape()));
+  const size_t num_masses = sampler.kernel_config.hmc.mass.size();
+  if (num_masses != 0 && num_masses != num_coordinates) {
+    fail(config, "kernel.mass has " + std::to_string(num_masses) +
+                     " entries, must have one for each of the " + std::to_string(num_coordinates) +
+                     " coordinates of " + target.describe());
+  }
+  if (config.metrics_target == "product" && target.event_shape() != std::vector<int64_t>{2}) {
+    fail(config, "metrics.target = \"product\" is a law in the plane, but " + target.describe() +
+                     " has another event shape; leave it out");
+  }
+}
 
 void detail::check_device(const SampleConfig& config) {
   if (config.device != "cpu" && !at::hasCUDA()) {

@@ -46,4 +46,7 @@ void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint);
 /// Throws ConfigError when config.device is not there.
 void check_device(const SampleConfig& config);
 
+/// Throws ConfigError when the sampler, its mass or the metrics do not fit the target.
+void check_sampler(const SampleConfig& config, const Sampler& sampler, const Model& target);
+
 }  // namespace motet::detail

@@ -38,10 +38,11 @@ const char* const kStyle =
     ".c0{stroke:#1d5fd6}.c1{stroke:#d9480f}.c2{stroke:#2b8a3e}.c3{stroke:#862e9c}"
     ".c4{stroke:#b08900}.c5{stroke:#0b7285}"
     ".dots{fill:none;stroke-linecap:round}.curve{fill:none;stroke-width:1.6;stroke-linejoin:round}"
+    ".bars{fill:#1d5fd6;fill-opacity:.75}"
     "@media (prefers-color-scheme:dark){text{fill:#e6e9ef}.minor{fill:#a3adbb}"
     ".frame{stroke:#566070}.grid{stroke:#2c333e}.samples{stroke:#74b0ff}.reference{stroke:#6d7683}"
     ".c0{stroke:#74b0ff}.c1{stroke:#ff9a62}.c2{stroke:#6fd383}.c3{stroke:#d597ea}"
-    ".c4{stroke:#e4c65b}.c5{stroke:#63d3e6}}"
+    ".c4{stroke:#e4c65b}.c5{stroke:#63d3e6}.bars{fill:#74b0ff}}"
     "</style>";
 
 std::string open_svg(double width, double height, const std::string& label) {
@@ -208,7 +209,75 @@ std::string draw_curve(const Curve& curve, const Axis& x, const Axis& y, bool lo
   return "<path class=\"curve c" + std::to_string(colour) + "\" d=\"" + path + "\"/>";
 }
 
+// Largest |value| of the middle 99 %, so that a few outliers do not flatten all bars.
+double histogram_reach(const std::vector<double>& values) {
+  std::vector<double> sizes;
+  for (const double value : values) {
+    sizes.push_back(std::abs(value));
+  }
+  if (sizes.empty()) {
+    return 1.0;
+  }
+  const auto rank = static_cast<std::ptrdiff_t>(0.99 * static_cast<double>(sizes.size() - 1));
+  std::nth_element(sizes.begin(), sizes.begin() + rank, sizes.end());
+  return std::max(1.02 * sizes[static_cast<size_t>(rank)], 1e-12);
+}
+
+std::string draw_bars(const std::vector<int64_t>& counts, const Axis& x, const Axis& y) {
+  std::string path;
+  const double width = (x.high - x.low) / static_cast<double>(counts.size());
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double left = x.at(x.low + width * static_cast<double>(i));
+    const double right = x.at(x.low + width * static_cast<double>(i + 1));
+    if (counts[i] > 0) {
+      path.append("M").append(pixels(left)).append(" ").append(pixels(y.from));
+      path.append("V").append(pixels(y.at(static_cast<double>(counts[i]))));
+      path.append("H").append(pixels(right)).append("V").append(pixels(y.from)).append("Z");
+    }
+  }
+  return "<path class=\"bars\" d=\"" + path + "\"/>";
+}
+
 }  // namespace
+
+std::string histogram_svg(const std::string& title, const std::string& x_label,
+                          const Tensor& values) {
+  constexpr size_t kBins = 61;  // odd: one bin is centred on 0
+  const Tensor flat = values.detach().to(at::kCPU, at::kDouble).flatten().contiguous();
+  const double* data = flat.const_data_ptr<double>();
+  std::vector<double> finite;
+  std::copy_if(data, data + flat.numel(), std::back_inserter(finite),
+               [](double value) { return std::isfinite(value); });
+  const double reach = histogram_reach(finite);
+  std::vector<int64_t> counts(kBins, 0);
+  int64_t num_outside = flat.numel() - static_cast<int64_t>(finite.size());
+  for (const double value : finite) {
+    const double place = (value / reach + 1.0) * 0.5 * static_cast<double>(kBins);
+    if (place >= 0.0 && place < static_cast<double>(kBins)) {
+      ++counts[static_cast<size_t>(place)];
+    } else {
+      ++num_outside;
+    }
+  }
+  const auto most = static_cast<double>(*std::max_element(counts.begin(), counts.end()));
+  const Axis x{-reach, reach, kLeft + 14.0, kLeft + 14.0 + kChartWidth};
+  const Axis y{0.0, std::max(1.0, 1.06 * most), kTop + kChartHeight, kTop};
+  const std::string caption =
+      "particles a bin" +
+      (num_outside > 0 ? "; " + std::to_string(num_outside) + " outside the view" : "");
+  std::string out = open_svg(x.to + kGap, kTop + kChartHeight + 44.0, title);
+  out += text_at(x.from, kTop - 22.0, title, "title", "start");
+  out += text_at(x.from, kTop - 7.0, caption, "minor", "start");
+  for (const double value : detail::nice_ticks(y.low, y.high, 5)) {
+    out += line_between(x.from, y.at(value), x.to, y.at(value));
+    out += text_at(x.from - 6.0, y.at(value) + 4.0, detail::tick_text(value), "minor", "end");
+  }
+  for (const double tick : detail::nice_ticks(x.low, x.high, 8)) {
+    out += text_at(x.at(tick), y.from + 15.0, detail::tick_text(tick), "minor", "middle");
+  }
+  out += text_at((x.from + x.to) / 2.0, y.from + 32.0, x_label, "minor", "middle");
+  return out + draw_bars(counts, x, y) + "</svg>";
+}
 
 View view_of(const std::vector<Tensor>& points) {
   std::vector<double> extent;

@@ -23,6 +23,9 @@ struct KernelConfig {
 /// The kernel; null for type "". Throws ConfigError for an unknown word, a ratio given to an
 /// unadjusted kernel or missing from an adjusted one, and as the kernels' constructors do.
 KernelPtr make_kernel(const KernelConfig& config);
+/// The log ratio of an adjusted kernel. Throws ConfigError for another word than "exact", "line" and
+/// "curve", and as the ratios do.
+LogRatioPtr make_ratio(const KernelConfig& config);
 
 /// A sampler ready for anneal(). One of [S23]'s Table 1 under one preset has the numbers of [S23]'s
 /// Table 2 (10 steps a level; Langevin step size .001 = delta^2/2; 3 leapfrogs of .03, damping .5,

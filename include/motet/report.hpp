@@ -53,6 +53,11 @@ enum class YAxis { fitted, from_zero, logarithmic };
 std::string line_svg(const std::string& title, const std::string& y_label,
                      const std::vector<Curve>& curves, YAxis y_axis = YAxis::fitted);
 
+/// Histogram of values of any shape in 61 bins around 0, over 99 % of their sizes; those beyond and
+/// those not finite are counted in the caption. A whole <svg> element.
+std::string histogram_svg(const std::string& title, const std::string& x_label,
+                          const Tensor& values);
+
 /// A finished run under the name its panel has.
 struct NamedRun {
   std::string name;

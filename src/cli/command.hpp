@@ -21,6 +21,7 @@ void add_info(CLI::App& app);
 void add_cite(CLI::App& app);
 void add_demo(CLI::App& app);
 void add_reproduce(CLI::App& app);
+void add_diagnose(CLI::App& app);
 
 /// RunHooks of a command: progress on stderr (silent when stderr is not a terminal, or `quiet`),
 /// and a stop at the first Ctrl-C or SIGTERM; the second ends the process at once.

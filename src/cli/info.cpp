@@ -78,6 +78,14 @@ void show_run(const std::string& path, const nlohmann::json& json) {
   } else if (kind == "eval") {
     print_line(std::cout, "samples", json.value("samples", ""));
     print_metrics(json.at("metrics"), std::cout);
+  } else if (kind == "diagnose") {
+    const auto& diagnosis = json.at("diagnosis");
+    print_line(std::cout, "target", json.value("target", ""));
+    for (const auto& check : diagnosis.at("checks")) {
+      print_line(std::cout, check.value("name", ""),
+                 check.value("light", "") + ": " + check.value("sentence", ""));
+    }
+    print_line(std::cout, "overall", diagnosis.value("light", ""));
   } else if (kind == "train") {
     print_line(std::cout, "steps", std::to_string(json.value("num_steps", int64_t{0})));
     if (!json.at("held_out").empty()) {

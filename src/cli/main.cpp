@@ -75,6 +75,7 @@ int main(int argc, char** argv) {
   motet::cli::add_demo(app);
   motet::cli::add_reproduce(app);
   motet::cli::add_eval(app);
+  motet::cli::add_diagnose(app);
   motet::cli::add_info(app);
   motet::cli::add_cite(app);
   try {

@@ -56,7 +56,7 @@ TEST_F(Cli, HelpNamesEveryCommand) {
   EXPECT_EQ(output.code, 0);
   EXPECT_EQ(output.err, "");
   for (const char* command :
-       {"sample", "tune", "train", "demo", "reproduce", "eval", "info", "cite"}) {
+       {"sample", "tune", "train", "demo", "reproduce", "eval", "diagnose", "info", "cite"}) {
     EXPECT_NE(output.out.find(std::string("\n  ") + command + " "), std::string::npos) << command;
   }
 }
