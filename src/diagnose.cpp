@@ -285,6 +285,7 @@ class Diagnoser {
     row.reference_error = tail(paths.reference_error);
     if (paths.quadrature_error.defined()) {
       row.quadrature_error = tail(paths.quadrature_error);
+      row.acceptance_error = paths.acceptance_error.nanmean().item<double>();
     }
   }
 

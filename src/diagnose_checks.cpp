@@ -17,11 +17,11 @@ struct Thresholds {
   double amber;
   double red;
 };
-constexpr Thresholds kAcceptance{0.5, 0.15};  // below
-constexpr Thresholds kEss{0.1, 0.02};         // share of an island, below
-constexpr Thresholds kInvalid{0.0, 0.01};     // share of proposals; above, as all others
-constexpr Thresholds kPath{0.1, 0.5};         // nats, standard deviation
-constexpr Thresholds kQuadrature{0.1, 1.0};   // nats, 99 % quantile
+constexpr Thresholds kAcceptance{0.5, 0.15};   // below
+constexpr Thresholds kEss{0.1, 0.02};          // share of an island, below
+constexpr Thresholds kInvalid{0.0, 0.01};      // share of proposals; above, as all others
+constexpr Thresholds kPath{0.1, 0.5};          // nats, standard deviation
+constexpr Thresholds kQuadrature{0.01, 0.05};  // mean change of the probability of acceptance
 constexpr Thresholds kCurl{0.1, 0.5};
 constexpr Thresholds kLag{0.1, 0.5};            // nats
 constexpr Thresholds kBalance{0.05, 0.2};       // nats
@@ -181,13 +181,14 @@ Check check_quadrature(const Rows& rows, const Subject& subject) {
     return skipped(name, subject.is_exact ? kDensities : kNoTest);
   }
   const auto* worst =
-      worst_row(rows, [](const LevelDiagnosis& row) { return row.quadrature_error; });
+      worst_row(rows, [](const LevelDiagnosis& row) { return row.acceptance_error; });
   if (worst == nullptr) {
     return skipped(name, kNotMeasured);
   }
-  const Light light = light_above(worst->quadrature_error, kQuadrature);
-  const std::string found = "the log ratio is off by up to " + text(worst->quadrature_error) +
-                            " nat (99 %) at " + at_level(*worst);
+  const Light light = light_above(worst->acceptance_error, kQuadrature);
+  const std::string found = percent(worst->acceptance_error) + " of the decisions are wrong at " +
+                            at_level(*worst) + ", where the log ratio is off by up to " +
+                            text(worst->quadrature_error) + " nat (99 %)";
   const bool is_coarse = subject.kernel.curve_rule == CurveRule::trapezoid;
   const std::string cure = subject.kernel.ratio == "line"
                                ? "more points or ratio.rule = \"gauss_lobatto\""

@@ -108,6 +108,7 @@ Integral integrate_segment(const Target& target, const Segment& segment, int64_t
 struct Proposal {
   Path path;
   std::vector<Segment> curve;
+  Tensor log_rest;  // of the acceptance ratio beside the log ratio, (B) float64
 };
 
 bool is_langevin(const KernelConfig& kernel) {
@@ -120,9 +121,12 @@ Proposal propose_langevin(const Target& target, double step_size, const Tensor& 
   const Tensor y = mean.add(rng.normal_like(x), std::sqrt(2.0 * step_size));
   const Eval at_mean = target.evaluate(mean);
   const Eval at_end = target.evaluate(y);
+  const Tensor ahead = y - mean;
+  const Tensor back = x - y.add(at_end.score, step_size);
   return {{{x, y}, {eval, at_end}},
           {{x, mean, {}, {}, eval.remainder, at_mean.remainder},
-           {mean, y, {}, {}, at_mean.remainder, at_end.remainder}}};
+           {mean, y, {}, {}, at_mean.remainder, at_end.remainder}},
+          (event_dot(ahead, ahead) - event_dot(back, back)) / (4.0 * step_size)};
 }
 
 Tensor mass_of(const HmcConfig& hmc, const Tensor& x) {
@@ -133,8 +137,9 @@ Tensor mass_of(const HmcConfig& hmc, const Tensor& x) {
 Proposal propose_trajectory(const Target& target, const HmcConfig& hmc, double step_size,
                             const Tensor& x, const Eval& eval, Rng& rng) {
   const Tensor mass = mass_of(hmc, x);
-  Proposal proposal{{{x}, {eval}}, {}};
+  Proposal proposal{{{x}, {eval}}, {}, {}};
   Tensor momentum = rng.normal_like(x) * mass.sqrt();
+  const Tensor twice_kinetic = event_dot(momentum, momentum / mass);
   for (int64_t i = 0; i < hmc.num_leapfrog; ++i) {
     const Tensor front = proposal.path.points.back();
     const Eval before = proposal.path.evals.back();
@@ -148,15 +153,15 @@ Proposal propose_trajectory(const Target& target, const HmcConfig& hmc, double s
     proposal.path.evals.push_back(after);
     momentum = end;
   }
+  proposal.log_rest = 0.5 * (twice_kinetic - event_dot(momentum, momentum / mass));
   return proposal;
 }
 
-// The rule's integral of the remainder alone: the exact part is no quadrature.
-Tensor rule_integral(const Target& target, const KernelConfig& kernel, const Path& path) {
-  const Tensor whole = make_ratio(kernel)->estimate(target, path);
+// The part of the log ratio that is known; 0 where nothing is.
+Tensor exact_part(const Path& path) {
   const Eval& front = path.evals.front();
-  return front.log_density.defined() ? whole - (path.evals.back().log_density - front.log_density)
-                                     : whole;
+  return front.log_density.defined() ? path.evals.back().log_density - front.log_density
+                                     : at::zeros({1}, at::kDouble).to(front.score.device());
 }
 
 [[noreturn]] void refuse_paths(const std::string& what) {
@@ -193,11 +198,20 @@ PathProbe probe_paths(const Target& target, const KernelConfig& kernel, double s
     const Integral part = integrate_segment(target, segment, kSegmentPoints);
     curve = {curve.value + part.value, curve.error + part.error};
   }
-  PathProbe probe{nan_where_infinite(line.value - curve.value), {}, line.error + curve.error};
+  PathProbe probe;
+  probe.path_dependence = nan_where_infinite(line.value - curve.value);
+  probe.reference_error = line.error + curve.error;
   if (!kernel.ratio.empty()) {
     const bool on_curve = kernel.ratio == "curve" && !is_langevin(kernel);
-    probe.quadrature_error = nan_where_infinite(rule_integral(target, kernel, path) -
-                                                (on_curve ? curve.value : line.value));
+    const Tensor truth = exact_part(path) + (on_curve ? curve.value : line.value);
+    const Tensor found = make_ratio(kernel)->estimate(target, path);
+    const auto probability = [&](const Tensor& log_ratio) {
+      return (log_ratio + proposal.log_rest).clamp_max(0.0).exp();
+    };
+    probe.quadrature_error = nan_where_infinite(found - truth);
+    // A refusal by a guard is no error: NaN, as in the line above.
+    probe.acceptance_error =
+        (probability(found) - probability(truth)).abs() + 0.0 * probe.quadrature_error;
   }
   return probe;
 }

@@ -38,6 +38,7 @@ Json levels_json(const std::vector<LevelDiagnosis>& levels) {
                     {"path_dependence", number_or_null(row.path_dependence)},
                     {"path_dependence_99", number_or_null(row.path_dependence_99)},
                     {"quadrature_error", number_or_null(row.quadrature_error)},
+                    {"acceptance_error", number_or_null(row.acceptance_error)},
                     {"reference_error", number_or_null(row.reference_error)},
                     {"curl", estimate_json(row.curl)}});
   }

@@ -69,6 +69,8 @@ struct PathProbe {
   /// rules, the curve for curve rules); undefined for kernels without a rule. NaN where a guard
   /// refused the path.
   Tensor quadrature_error;
+  /// How much that error changes the probability of acceptance, in [0, 1]; undefined and NaN alike.
+  Tensor acceptance_error;
   /// Error bound of the two reference integrals: their difference from the same rule on half the
   /// points.
   Tensor reference_error;
@@ -116,6 +118,7 @@ struct LevelDiagnosis {
   double path_dependence = std::numeric_limits<double>::quiet_NaN();     ///< sd, nats
   double path_dependence_99 = std::numeric_limits<double>::quiet_NaN();  ///< 99 % quantile of |.|
   double quadrature_error = std::numeric_limits<double>::quiet_NaN();    ///< 99 % quantile of |.|
+  double acceptance_error = std::numeric_limits<double>::quiet_NaN();    ///< mean over proposals
   double reference_error = std::numeric_limits<double>::quiet_NaN();     ///< 99 % quantile
   Estimate curl;
   Tensor path_differences;  ///< (num_measured) as PathProbe::path_dependence, or undefined

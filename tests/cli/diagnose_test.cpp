@@ -29,13 +29,11 @@ step_size = 0.2
 
 [model.left]
 law = "gaussian_mixture"
-weights = [1.0]
 means = [[-0.3, 0.0]]
 sds = [[0.6, 0.6]]
 
 [model.right]
 law = "gaussian_mixture"
-weights = [1.0]
 means = [[0.3, 0.0]]
 sds = [[0.6, 0.6]]
 )";

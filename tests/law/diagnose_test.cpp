@@ -75,7 +75,8 @@ ModelPtr with_rotation(const ModelPtr& model, double strength) {
 TEST(DiagnoseLaw, ASoundSamplerOnAGradientIsGreen) {
   const Diagnosis result = diagnosed(score_only(skewed_mixture()), sound_sampler());
   for (const Check& check : result.checks) {
-    EXPECT_EQ(check.light, Light::green) << check.name << ": " << check.sentence;
+    EXPECT_EQ(check.light, check.name == "weights" ? Light::skipped : Light::green)
+        << check.name << ": " << check.sentence;
   }
   for (const LevelDiagnosis& row : result.levels) {
     EXPECT_LT(row.path_dependence, 0.01) << row.level.index;  // the float32 floor

@@ -112,7 +112,7 @@ TEST(CurlRatio, OfARotatingGaussianIsItsStrength) {
 TEST(CurlRatio, OfAFloatGradientIsRoundingAtMost) {
   const Target target(testing::score_only(testing::skewed_mixture()), level_at(0.9));
   Rng rng(3);
-  EXPECT_LT(curl_ratio(target, normal(200, 2).to(at::kFloat), 4, rng).value, 1e-4);
+  EXPECT_LT(curl_ratio(target, normal(200, 2).to(at::kFloat), 4, rng).value, 1e-3);
 }
 
 TEST(CurlRatio, CostsFourEvaluationsAPairAndRefusesNone) {
@@ -146,7 +146,7 @@ TEST(PathProbe, FindsNoPathDependenceInAGradientAndTheErrorOfTheRule) {
   Rng rng(2);
   const PathProbe probe = probe_paths(target, kCurveHmc, 0.1, x, rng);
   EXPECT_LT(probe.path_dependence.abs().max().item<double>(), 1e-6);
-  EXPECT_LT(probe.reference_error.max().item<double>(), 1e-3);
+  EXPECT_LT(probe.reference_error.max().item<double>(), 0.05);
   EXPECT_GT(probe.quadrature_error.abs().max().item<double>(), 1e-3);
   const PathProbe line = probe_paths(target,
                                      {.type = "hmc",
@@ -209,6 +209,7 @@ LevelDiagnosis fine_row(int64_t index) {
   row.path_dependence = 0.01;
   row.reference_error = 1e-6;
   row.quadrature_error = 0.02;
+  row.acceptance_error = 0.001;
   row.curl = {0.01, 0.001};
   return row;
 }
@@ -259,7 +260,7 @@ TEST(Verdict, TurnsAmberAndRedAtItsThresholds) {
       {"invalid proposals",
        [](LevelDiagnosis& row, double v) { row.num_invalid = static_cast<int64_t>(v); }, 5, 500},
       {"path dependence", [](LevelDiagnosis& row, double v) { row.path_dependence = v; }, 0.2, 0.6},
-      {"quadrature", [](LevelDiagnosis& row, double v) { row.quadrature_error = v; }, 0.2, 1.5},
+      {"quadrature", [](LevelDiagnosis& row, double v) { row.acceptance_error = v; }, 0.02, 0.1},
       {"curl", [](LevelDiagnosis& row, double v) { row.curl.value = v; }, 0.2, 0.6},
       {"settling", [](LevelDiagnosis& row, double v) { row.lag.value = v; }, 0.2, 0.6},
       {"detailed balance", [](LevelDiagnosis& row, double v) { row.balance.value = v; }, 0.1, -0.3},
