@@ -140,8 +140,8 @@ std::string numbers(const std::vector<LevelDiagnosis>& levels) {
     out << "<tr><td>" << row.level.index << "</td><td>" << fixed(row.step_size, 4) << "</td><td>"
         << fixed(row.acceptance, 3) << "</td><td>" << fixed(row.squared_jump, 3) << "</td><td>"
         << row.num_invalid << "</td><td>" << fixed(row.path_dependence, 4) << "</td><td>"
-        << fixed(row.quadrature_error, 4) << "</td><td>" << with_error(row.curl, 4) << "</td><td>"
-        << with_error(row.lag, 3) << "</td><td>" << with_error(row.balance, 3) << "</td></tr>\n";
+        << fixed(row.quadrature_error, 4) << "</td><td>" << with_error(row.curl, 3) << "</td><td>"
+        << fixed(row.lag.value, 3) << "</td><td>" << with_error(row.balance, 3) << "</td></tr>\n";
   }
   out << "</table></div>\n";
   return out.str();
