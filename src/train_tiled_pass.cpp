@@ -7,10 +7,14 @@
 // v. Its gradient needs, for every value y of the network, the adjoint p = dE/dy (found when g is),
 // the derivative of y along v (a second forward pass) and the derivative q of p along v (a second
 // backward pass): a product y = W x gets dW = q x^T + p xdot^T (Pearlmutter 1994).
+// The features phi(x) of the first layer hold no weights: all they add is g = J^T p and
+// phidot = J v.
 #include "train_tiled_pass.hpp"
 
 #include <ATen/Parallel.h>
 #include <torch/types.h>
+
+#include <algorithm>
 
 namespace motet::detail {
 
@@ -169,8 +173,11 @@ void TiledPass<Real, Operand>::forward(int64_t tile, TapeType& tape, bool keep) 
   const int64_t narrow = sizes_.width_padded;
   const int64_t wide = sizes_.inner_padded;
   const int32_t* level = batch_.level.data() + tile * kTileRows;
-  loops_.expand(kTileRows, sizes_.event, narrow, x(tile), network_.input_weight.data(),
-                network_.input_bias.data(), tape.h);
+  if (!sizes_.features.is_identity()) {
+    sizes_.features.values(x(tile), kTileRows, tape.features);
+  }
+  loops_.expand(kTileRows, sizes_.num_features, narrow, phi(tile, tape),
+                network_.input_weight.data(), network_.input_bias.data(), tape.h);
   for (int64_t b = 0; b < sizes_.blocks; ++b) {
     const auto& block = network_.blocks[static_cast<size_t>(b)];
     const TapeBlock& kept = tape.blocks[static_cast<size_t>(b)];
@@ -249,7 +256,8 @@ void TiledPass<Real, Operand>::score_gradient(int64_t tile, TapeType& tape, Real
     sums[sum_layout_.output_bias + i % d] += tape.error[i];
   }
   backward(tile, tape, tape.dh, sums, 0);
-  loops_.accumulate_outer(kTileRows, d, narrow, x(tile), tape.dh, sums + sum_layout_.input_weight);
+  loops_.accumulate_outer(kTileRows, sizes_.num_features, narrow, phi(tile, tape), tape.dh,
+                          sums + sum_layout_.input_weight);
   loops_.to_operand(kTileRows, narrow, tape.dh, tape.factor, sums + sum_layout_.input_bias);
 }
 
@@ -264,7 +272,10 @@ void TiledPass<Real, Operand>::energy_gradient(int64_t tile, TapeType& tape, boo
   loops_.expand(kTileRows, d, narrow, tape.seed, network_.output_weight.data(), nullptr, tape.dh);
   backward(tile, tape, tape.dh, nullptr, with_gradient ? 1 : -1);
   Real* eps = tape.seed_dot;
-  loops_.contract(kTileRows, d, narrow, tape.dh, network_.input_weight.data(), nullptr, eps);
+  loops_.contract(kTileRows, sizes_.num_features, narrow, tape.dh, network_.input_weight.data(),
+                  nullptr, tape.features_adjoint);
+  std::fill_n(eps, kTileRows * d, Real{0});
+  sizes_.features.pull(tape.features, tape.features_adjoint, sizes_.num_features, kTileRows, eps);
   if (is_residual_) {
     for (int64_t i = 0; i < kTileRows * d; ++i) {
       eps[i] -= tape.seed[i];
@@ -278,8 +289,9 @@ template <class Real, class Operand>
 void TiledPass<Real, Operand>::tangent(int64_t tile, TapeType& tape) {
   const int64_t narrow = sizes_.width_padded;
   const int64_t wide = sizes_.inner_padded;
-  loops_.expand(kTileRows, sizes_.event, narrow, tape.error, network_.input_weight.data(), nullptr,
-                tape.hdot);
+  sizes_.features.push(tape.features, tape.error, kTileRows, tape.features_dot);
+  loops_.expand(kTileRows, sizes_.num_features, narrow, tape.features_dot,
+                network_.input_weight.data(), nullptr, tape.hdot);
   for (int64_t b = 0; b < sizes_.blocks; ++b) {
     const TapeBlock& kept = tape.blocks[static_cast<size_t>(b)];
     const auto finish = [&](int layer, const Operand* factor) {
@@ -347,8 +359,10 @@ void TiledPass<Real, Operand>::energy_sums(int64_t tile, TapeType& tape, Real* s
     sums[sum_layout_.output_bias + i % d] += tape.seed_dot[i];
   }
   Real* input_weight = sums + sum_layout_.input_weight;
-  loops_.accumulate_outer(kTileRows, d, narrow, x(tile), tape.dh_dot, input_weight);
-  loops_.accumulate_outer(kTileRows, d, narrow, tape.error, tape.dh, input_weight);
+  loops_.accumulate_outer(kTileRows, sizes_.num_features, narrow, phi(tile, tape), tape.dh_dot,
+                          input_weight);
+  loops_.accumulate_outer(kTileRows, sizes_.num_features, narrow, tape.features_dot, tape.dh,
+                          input_weight);
   loops_.to_operand(kTileRows, narrow, tape.dh_dot, tape.factor, sums + sum_layout_.input_bias);
 }
 

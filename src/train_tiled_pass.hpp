@@ -46,6 +46,10 @@ class TiledPass final : public GradientPass {
   void level_gradients(Real* gradient);
   void level_gradients_of(int64_t block, Real* gradient);
   const Real* x(int64_t tile) const { return batch_.x.data() + tile * kTileRows * sizes_.event; }
+  /// What the first layer sees of the tile whose forward pass `tape` holds.
+  const Real* phi(int64_t tile, const TapeType& tape) const {
+    return sizes_.features.is_identity() ? x(tile) : tape.features;
+  }
   int64_t column(int64_t tile, int copy) const {
     return (tile * (is_energy_ ? 2 : 1) + copy) * kTileRows;
   }

@@ -62,13 +62,16 @@ void TiledPass<Real, Operand>::add_up(Real* gradient) {
   copy("input.bias", sum_layout_.input_bias, sizes_.width);
   copy("output.bias", sum_layout_.output_bias, sizes_.event);
   Real* input_weight = gradient + sizes_.offset("input.weight");
+  for (int64_t k = 0; k < sizes_.num_features; ++k) {
+    const Real* row = total + sum_layout_.input_weight + k * sizes_.width_padded;
+    for (int64_t j = 0; j < sizes_.width; ++j) {
+      input_weight[j * sizes_.num_features + k] = row[j];
+    }
+  }
   Real* output_weight = gradient + sizes_.offset("output.weight");
   for (int64_t k = 0; k < sizes_.event; ++k) {
-    for (int64_t j = 0; j < sizes_.width; ++j) {
-      const int64_t at = k * sizes_.width_padded + j;
-      input_weight[j * sizes_.event + k] = total[sum_layout_.input_weight + at];
-      output_weight[k * sizes_.width + j] = total[sum_layout_.output_weight + at];
-    }
+    std::copy_n(total + sum_layout_.output_weight + k * sizes_.width_padded, sizes_.width,
+                output_weight + k * sizes_.width);
   }
 }
 

@@ -63,7 +63,9 @@ T* Buffer<T>::resize(int64_t count) {
 }
 
 Sizes::Sizes(const NetworkConfig& config)
-    : event(config.event_dim),
+    : features(config),
+      event(config.event_dim),
+      num_features(features.count()),
       width(config.width),
       inner(config.widen * config.width),
       embedding(config.embedding_dim),
@@ -164,8 +166,8 @@ void PackedNetwork<Real, Operand>::pack_vectors(const Sizes& sizes, const Real* 
 template <class Real, class Operand>
 void PackedNetwork<Real, Operand>::pack_ends(const Sizes& sizes, const Real* flat) {
   const int64_t stride = sizes.width_padded;
-  copy_transposed(sizes.width, sizes.event, flat + sizes.offset("input.weight"), stride,
-                  input_weight.resize(sizes.event * stride));
+  copy_transposed(sizes.width, sizes.num_features, flat + sizes.offset("input.weight"), stride,
+                  input_weight.resize(sizes.num_features * stride));
   std::copy_n(flat + sizes.offset("input.bias"), sizes.width, input_bias.resize(stride));
   copy_rows(sizes.event, sizes.width, flat + sizes.offset("output.weight"), stride,
             output_weight.resize(sizes.event * stride));
@@ -183,8 +185,9 @@ void Tape<Real, Operand>::resize(const Sizes& sizes, bool with_curves) {
   const int64_t narrow = kTileRows * sizes.width_padded;
   const int64_t wide = kTileRows * sizes.inner_padded;
   const int64_t ends = padded(kTileRows * sizes.event);
+  const int64_t first = padded(kTileRows * sizes.num_features);
   Real* next = reals_.resize(sizes.blocks * (5 * narrow + 4 * wide + 2 * kTileRows) + 4 * narrow +
-                             wide + 5 * ends);
+                             wide + 5 * ends + 3 * first);
   const auto take = [&next](int64_t count) { return std::exchange(next, next + count); };
   const auto take_curve = [&](int64_t count) { return with_curves ? take(count) : nullptr; };
   blocks.resize(static_cast<size_t>(sizes.blocks));
@@ -200,6 +203,9 @@ void Tape<Real, Operand>::resize(const Sizes& sizes, bool with_curves) {
   product = take(wide);
   for (Real** pointer : {&output, &output_dot, &seed, &seed_dot, &error}) {
     *pointer = take(ends);
+  }
+  for (Real** pointer : {&features, &features_dot, &features_adjoint}) {
+    *pointer = take(first);
   }
   factor = operands_.resize(2 * wide);
   scratch = factor + wide;
@@ -224,7 +230,7 @@ void Factors<Operand>::resize(const Sizes& sizes, int64_t columns) {
 SumLayout::SumLayout(const Sizes& sizes) {
   int64_t next = 0;
   const auto take = [&next](int64_t size) { return std::exchange(next, next + padded(size)); };
-  input_weight = take(sizes.event * sizes.width_padded);
+  input_weight = take(sizes.num_features * sizes.width_padded);
   input_bias = take(sizes.width_padded);
   output_weight = take(sizes.event * sizes.width_padded);
   output_bias = take(sizes.event);

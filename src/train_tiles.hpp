@@ -10,6 +10,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "nets/features.hpp"
 #include "train_kernels.hpp"
 #include "train_pass.hpp"
 
@@ -42,7 +43,8 @@ class Buffer {
 /// Sizes of the network, true and padded to kPad, and the layout of the flat buffers.
 struct Sizes {
   explicit Sizes(const NetworkConfig& config);
-  int64_t event, width, inner, embedding, levels, blocks;
+  Features features;  ///< of x: what the first layer sees
+  int64_t event, num_features, width, inner, embedding, levels, blocks;
   int64_t width_padded, inner_padded;
   std::vector<Parameter> layout;
   /// Offset of a tensor in the flat buffers.
@@ -69,7 +71,7 @@ struct PackedNetwork {
     Buffer<Real> level_weight;  ///< (embedding, inner)
     Buffer<Real> level_table;   ///< (levels, inner): embedding level_weight + both biases
   };
-  Buffer<Real> input_weight, input_bias;    ///< (event, width), (width)
+  Buffer<Real> input_weight, input_bias;    ///< (features, width), (width)
   Buffer<Real> output_weight, output_bias;  ///< (event, width), (event)
   Buffer<Real> embedding;                   ///< (levels, embedding)
   std::vector<Block> blocks;
@@ -102,6 +104,7 @@ struct Tape {
   Real *h, *hdot, *dh, *dh_dot;                         ///< (rows, width)
   Real* product;                                        ///< (rows, inner)
   Real *output, *output_dot, *seed, *seed_dot, *error;  ///< (rows, event)
+  Real *features, *features_dot, *features_adjoint;     ///< (rows, features)
   Operand *factor, *scratch;                            ///< (rows, inner)
 
  private:

@@ -1,7 +1,8 @@
 // Weights files: safetensors whose metadata say all that is needed to use the tensors:
 //   motet.format            "1"
 //   motet.architecture      "residual_mlp"
-//   motet.config            {"event_dim": 2, "width": 128, ...}: the sizes of NetworkConfig
+//   motet.config            {"event_dim": 2, "width": 128, ...}: the sizes of NetworkConfig, and
+//                           "frequencies": [...] where there are any
 //   motet.parameterisation  "score", "energy_norm" or "energy_residual"
 //   motet.schedule          {"name": "cosine(...)", "alpha_bars": [...]}: exact doubles
 //   motet.provenance.KEY    free text: data, command, seed, commit, ...
@@ -33,6 +34,7 @@ const std::string kConfigKey = "motet.config";
 const std::string kParameterisationKey = "motet.parameterisation";
 const std::string kScheduleKey = "motet.schedule";
 const std::string kProvenancePrefix = "motet.provenance.";
+const std::string kFrequencies = "frequencies";
 const std::string kFormat = "1";
 const std::string kArchitecture = "residual_mlp";
 constexpr size_t kMaxKeys = 16;             // a key is looked up by going through all
@@ -134,8 +136,37 @@ void check_level_table(const NetworkConfig& config, const std::string& where) {
   }
 }
 
+// Networks of x alone have no such key, as in files from before there was one.
+std::vector<double> take_frequencies(Json& object, const std::string& where) {
+  const auto found = object.find(kFrequencies);
+  if (found == object.end()) {
+    return {};
+  }
+  const bool is_list = found->is_array() && !found->empty() && found->size() <= kMaxFrequencies;
+  const auto is_frequency = [](const Json& item) {
+    return item.is_number() && item.get<double>() > 0.0 && item.get<double>() <= kMaxFrequency;
+  };
+  if (!is_list || !std::all_of(found->begin(), found->end(), is_frequency)) {
+    throw DataError(where + kFrequencies + " must be a list of 1 to " +
+                    std::to_string(kMaxFrequencies) + " numbers in (0, " +
+                    std::to_string(static_cast<int64_t>(kMaxFrequency)) + "]");
+  }
+  auto frequencies = found->get<std::vector<double>>();
+  object.erase(found);
+  return frequencies;
+}
+
+void check_features(const NetworkConfig& config, const std::string& where) {
+  try {
+    detail::check_network_config(config);
+  } catch (const ConfigError& error) {
+    throw DataError(where + error.what());
+  }
+}
+
 NetworkConfig parse_config(const std::string& text, const std::string& where) {
-  const Json object = parse_flat_object(text, where);
+  Json object = parse_flat_object(text, where);
+  const std::vector<double> frequencies = take_frequencies(object, where);
   std::vector<std::string> known;
   for (const Size& size : kSizes) {
     known.emplace_back(size.name);
@@ -146,6 +177,8 @@ NetworkConfig parse_config(const std::string& text, const std::string& where) {
     check_size(size, object[size.name], where);
     config.*size.member = object[size.name].get<int64_t>();
   }
+  config.frequencies = frequencies;
+  check_features(config, where);
   check_level_table(config, where);
   return config;
 }
@@ -299,6 +332,10 @@ void save_weights(const std::string& path, const Weights& weights) {
   for (const Size& size : kSizes) {
     config[size.name] = weights.config.*size.member;
     check_size(size, config[size.name], prefix + kConfigKey + ": ");
+  }
+  check_features(weights.config, prefix + kConfigKey + ": ");
+  if (!weights.config.frequencies.empty()) {
+    config[kFrequencies] = weights.config.frequencies;
   }
   check_level_table(weights.config, prefix + kConfigKey + ": ");
   check_num_levels(weights, prefix);

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -103,7 +104,13 @@ std::string to_string(Parameterisation parameterisation);
 /// Throws ConfigError naming the allowed words.
 Parameterisation parameterisation_from(const std::string& name);
 
-/// Shape of the paper's residual MLP; expected_tensors() lists its tensors.
+/// Most frequencies of a network, and the largest: float32 knows x to 6e-8 of its size, so the
+/// phase of a faster wave would be noise.
+inline constexpr size_t kMaxFrequencies = 64;
+inline constexpr double kMaxFrequency = 1e6;
+
+/// Shape of the paper's residual MLP; expected_tensors() lists its tensors. Throughout, sizes below
+/// 1 and frequencies outside (0, kMaxFrequency] or more than kMaxFrequencies are a ConfigError.
 struct NetworkConfig {
   int64_t event_dim = 2;
   int64_t width = 128;
@@ -112,6 +119,10 @@ struct NetworkConfig {
   int64_t embedding_dim = 32;  ///< learned embedding of the level
   int64_t num_levels = 100;
   Parameterisation parameterisation = Parameterisation::score;
+  /// Radians per unit of x: the first layer sees (x, sin f x, cos f x for each f), event_dim *
+  /// (1 + 2 F) numbers, instead of x. Fine structure in few dimensions, which a network of x alone
+  /// learns slowly. Empty: the paper's network.
+  std::vector<double> frequencies = {};
   bool operator==(const NetworkConfig&) const = default;
 };
 

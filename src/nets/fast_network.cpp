@@ -77,8 +77,9 @@ struct FastNetwork::Memory {
   struct Kept {
     Buffer normed, norm_slope, inverse_sd, hidden_slope, middle_slope;
   };
-  Buffer h, f, gradient;  // all rows of the chunk
-  Buffer n, u, v, tile;   // one tile
+  Buffer h, f, gradient;  // all rows of the chunk; f: the network's output, then p of its inputs
+  Buffer features;
+  Buffer n, u, v, tile;  // one tile
   std::vector<Kept> kept;
   bool keeps = false;  // the forward pass is to keep what the backward pass needs
 
@@ -94,9 +95,11 @@ void FastNetwork::Memory::reserve(const NetworkConfig& config, int64_t element_s
                                   bool keep) {
   constexpr int64_t kFloat = 4;
   const int64_t inner = config.widen * config.width;
+  const int64_t num_features = Features(config).count();
   keeps = keep;
   h.reserve(rows * stride_of(config.width) * kFloat);
-  f.reserve(rows * stride_of(config.event_dim) * kFloat);
+  f.reserve(rows * stride_of(num_features) * kFloat);
+  features.reserve(rows * num_features * kFloat);
   n.reserve(kTileRows * stride_of(config.width) * element_size);
   u.reserve(kTileRows * stride_of(inner) * element_size);
   v.reserve(kTileRows * stride_of(inner) * element_size);
@@ -118,7 +121,7 @@ void FastNetwork::Memory::reserve(const NetworkConfig& config, int64_t element_s
 
 FastNetwork::FastNetwork(const TensorMap& tensors, const NetworkConfig& config,
                          const Engine& product_engine, bool with_gradient)
-    : config_(config), outer_(float32_engine()), inner_(product_engine) {
+    : config_(config), features_(config), outer_(float32_engine()), inner_(product_engine) {
   mask_.assign(static_cast<size_t>(padded(config.width)), 0.0f);
   std::fill_n(mask_.begin(), config.width, 1.0f);
   input_ = pack(tensors, "input", outer_);
@@ -261,32 +264,42 @@ void FastNetwork::backward_tile(size_t index, int64_t start, int64_t rows, Memor
   inner_.norm_backward(first);
 }
 
+// Floats between rows of memory.f, which holds outputs and, on the way back, p of all inputs.
+int64_t FastNetwork::ends_stride() const { return stride_of(features_.count()); }
+
+// phi(x), packed rows; they stay in `memory` for the backward pass.
+const float* FastNetwork::inputs(const float* x, int64_t rows, Memory& memory) const {
+  if (features_.is_identity()) {
+    return x;
+  }
+  features_.values(x, rows, memory.features.floats());
+  return memory.features.floats();
+}
+
 void FastNetwork::forward_blocks(const float* x, int64_t rows, int64_t level,
                                  Memory& memory) const {
   const int64_t width_stride = stride_of(config_.width);
   float* h = memory.h.floats();
-  outer_.linear(product(input_, x, config_.event_dim, h, width_stride, rows));
+  outer_.linear(product(input_, inputs(x, rows, memory), features_.count(), h, width_stride, rows));
   for (size_t i = 0; i < blocks_.size(); ++i) {
     for (int64_t start = 0; start < rows; start += kTileRows) {
       forward_tile(i, start, std::min(kTileRows, rows - start), level, memory);
     }
   }
-  outer_.linear(
-      product(output_, h, width_stride, memory.f.floats(), stride_of(config_.event_dim), rows));
+  outer_.linear(product(output_, h, width_stride, memory.f.floats(), ends_stride(), rows));
 }
 
 void FastNetwork::backward_blocks(int64_t rows, Memory& memory) const {
   const int64_t width_stride = stride_of(config_.width);
-  const int64_t event_stride = stride_of(config_.event_dim);
   float* f = memory.f.floats();
   float* gradient = memory.gradient.floats();
-  outer_.linear(product(output_back_, f, event_stride, gradient, width_stride, rows));
+  outer_.linear(product(output_back_, f, ends_stride(), gradient, width_stride, rows));
   for (size_t i = blocks_.size(); i-- > 0;) {
     for (int64_t start = 0; start < rows; start += kTileRows) {
       backward_tile(i, start, std::min(kTileRows, rows - start), memory);
     }
   }
-  outer_.linear(product(input_back_, gradient, width_stride, f, event_stride, rows));
+  outer_.linear(product(input_back_, gradient, width_stride, f, ends_stride(), rows));
 }
 
 void FastNetwork::forward_rows(const float* x, int64_t rows, int64_t level, float* out) const {
@@ -297,7 +310,7 @@ void FastNetwork::forward_rows(const float* x, int64_t rows, int64_t level, floa
     const int64_t num = std::min(kChunkRows, rows - start);
     forward_blocks(x + start * dim, num, level, memory);
     for (int64_t row = 0; row < num; ++row) {
-      std::copy_n(memory.f.floats() + row * stride_of(dim), dim, out + (start + row) * dim);
+      std::copy_n(memory.f.floats() + row * ends_stride(), dim, out + (start + row) * dim);
     }
   }
 }
@@ -308,7 +321,7 @@ void FastNetwork::energy_ends(const float* x, int64_t rows, bool residual, doubl
                               float* gradient, Memory& memory) const {
   const int64_t dim = config_.event_dim;
   for (int64_t row = 0; row < rows; ++row) {
-    float* f = memory.f.floats() + row * stride_of(dim);
+    float* f = memory.f.floats() + row * ends_stride();
     double sum = 0.0;
     for (int64_t j = 0; j < dim; ++j) {
       const float r = residual ? f[j] - x[row * dim + j] : f[j];
@@ -332,12 +345,7 @@ void FastNetwork::energy_rows(const float* x, int64_t rows, int64_t level, bool 
     forward_blocks(x + start * dim, num, level, memory);
     energy_ends(x + start * dim, num, residual, energy + start, out, memory);
     backward_blocks(num, memory);
-    for (int64_t row = 0; row < num; ++row) {
-      const float* pulled = memory.f.floats() + row * stride_of(dim);
-      for (int64_t j = 0; j < dim; ++j) {
-        out[row * dim + j] += pulled[j];
-      }
-    }
+    features_.pull(memory.features.floats(), memory.f.floats(), ends_stride(), num, out);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "nets/engine.hpp"
+#include "nets/features.hpp"
 #include "nets/residual_mlp.hpp"
 
 namespace motet::detail {
@@ -61,6 +62,8 @@ class FastNetwork {
   void backward_blocks(int64_t rows, Memory& memory) const;
   void energy_ends(const float* x, int64_t rows, bool residual, double* energy, float* gradient,
                    Memory& memory) const;
+  const float* inputs(const float* x, int64_t rows, Memory& memory) const;
+  int64_t ends_stride() const;
   int64_t backward_chunk() const;
   void forward_rows(const float* x, int64_t rows, int64_t level, float* out) const;
   void energy_rows(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
@@ -69,6 +72,7 @@ class FastNetwork {
   void for_rows(int64_t rows, const Function& function) const;
 
   NetworkConfig config_;
+  Features features_;
   const Engine& outer_;
   const Engine& inner_;
   std::vector<float> mask_;  // (padded width): 1, then 0

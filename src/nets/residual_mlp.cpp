@@ -1,4 +1,4 @@
-// h_0 = W_in x + b_in; for every block
+// h_0 = W_in phi(x) + b_in, phi(x) = x or x with its sines and cosines (features.hpp); every block
 //   h <- h + W_o SiLU(W_m SiLU(W_h SiLU(LayerNorm(h)) + b_h + W_l e_t + b_l) + b_m) + b_o,
 // f(x, t) = W_out h + b_out, with e_t the learned embedding of level t (method.md 3).
 #include "nets/residual_mlp.hpp"
@@ -6,11 +6,13 @@
 #include <torch/types.h>
 
 #include <array>
+#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "error_shape.hpp"
 #include "motet/error.hpp"
+#include "nets/features.hpp"
 
 namespace motet {
 namespace {
@@ -48,6 +50,28 @@ void check_tensor(const std::string& name, const at::Tensor& tensor, at::IntArra
   }
 }
 
+void check_frequencies(const NetworkConfig& config) {
+  const auto num = static_cast<int64_t>(config.frequencies.size());
+  if (config.frequencies.size() > kMaxFrequencies) {
+    throw ConfigError("network: " + std::to_string(num) + " frequencies, must be at most " +
+                      std::to_string(kMaxFrequencies));
+  }
+  for (size_t i = 0; i < config.frequencies.size(); ++i) {
+    const double frequency = config.frequencies[i];
+    if (!(frequency > 0.0 && frequency <= kMaxFrequency)) {
+      std::ostringstream text;
+      text << "network: frequencies[" << i << "] = " << frequency << ", must be in (0, 1000000]";
+      throw ConfigError(text.str());
+    }
+  }
+  if (num > 0 && config.event_dim > detail::kMaxFeatures / (1 + 2 * num)) {
+    throw ConfigError("network: event_dim = " + std::to_string(config.event_dim) + " with " +
+                      std::to_string(num) + " frequencies gives event_dim * (1 + 2 * " +
+                      std::to_string(num) + ") inputs, must be at most " +
+                      std::to_string(detail::kMaxFeatures));
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig& config) {
@@ -55,7 +79,7 @@ std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig
   const int64_t inner = config.widen * config.width;
   ShapeMap shapes;
   shapes["embedding.weight"] = {config.num_levels, config.embedding_dim};
-  add_linear(shapes, "input", config.event_dim, config.width);
+  add_linear(shapes, "input", detail::Features(config).count(), config.width);
   for (int64_t i = 0; i < config.num_blocks; ++i) {
     const std::string block = "blocks." + std::to_string(i);
     shapes[block + ".norm.weight"] = {config.width};
@@ -86,6 +110,7 @@ void check_network_config(const NetworkConfig& config) {
                         ", must be >= 1");
     }
   }
+  check_frequencies(config);
 }
 
 void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
@@ -130,7 +155,7 @@ at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& conf
     return narrow.to(x.scalar_type()) + tensors.at(name + ".bias");
   };
   const at::Tensor embedded = at::embedding(tensors.at("embedding.weight"), level_index);
-  at::Tensor h = linear("input", x);
+  at::Tensor h = linear("input", feature_tensor(config, x));
   for (int64_t i = 0; i < config.num_blocks; ++i) {
     const std::string block = "blocks." + std::to_string(i);
     const at::Tensor normed = at::layer_norm(h, {config.width}, tensors.at(block + ".norm.weight"),

@@ -16,7 +16,8 @@ using TensorMap = std::map<std::string, at::Tensor>;
 /// Added to the variance in every LayerNorm, as in haiku.
 inline constexpr double kLayerNormEpsilon = 1e-5;
 
-/// Throws ConfigError when a size of `config` is below 1.
+/// Throws ConfigError when a size of `config` is below 1 or its frequencies are not as
+/// NetworkConfig says.
 void check_network_config(const NetworkConfig& config);
 
 /// Throws DataError unless `tensors` are exactly those of expected_tensors(config), in float32:

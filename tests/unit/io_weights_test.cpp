@@ -67,6 +67,52 @@ TEST_F(WeightsTest, RoundTripKeepsEverything) {
   }
 }
 
+Weights weights_with_features() {
+  Weights weights = small_weights();
+  weights.config.frequencies = {2.0, 1.0 / 3};
+  weights.tensors["input.weight"] = counting({4, 2 * 5}, at::kFloat);
+  return weights;
+}
+
+TEST_F(WeightsTest, RoundTripKeepsFrequencies) {
+  const Weights saved = weights_with_features();
+  save_weights(path("w"), saved);
+  const Weights loaded = load_weights(path("w"));
+  EXPECT_EQ(loaded.config, saved.config);
+  EXPECT_TRUE(same_bits(loaded.tensors.at("input.weight"), saved.tensors.at("input.weight")));
+}
+
+TEST_F(WeightsTest, WithoutFrequenciesTheFileIsAsBeforeThereWereAny) {
+  save_weights(path("w"), small_weights());
+  EXPECT_EQ(
+      read_safetensors(path("w")).metadata.at("motet.config"),
+      R"({"event_dim":2,"width":4,"num_blocks":1,"widen":2,"embedding_dim":3,"num_levels":5})");
+}
+
+TEST_F(WeightsTest, RefusesFrequenciesThatAreNone) {
+  const auto config = [](const std::string& frequencies, const std::string& event_dim = "2") {
+    return R"({"event_dim":)" + event_dim +
+           R"(,"width":4,"num_blocks":1,"widen":2,"embedding_dim":3,"num_levels":5,"frequencies":)" +
+           frequencies + "}";
+  };
+  std::string many = "[1";
+  for (int i = 1; i < 65; ++i) {
+    many += ",1";
+  }
+  for (const std::string& list :
+       {std::string("2.0"), std::string("[]"), std::string("[0]"), std::string("[1,-2.0]"),
+        std::string("[\"2\"]"), std::string("[null]"), std::string("[1000001]"), many + "]"}) {
+    expect_refused(with_metadata("motet.config", config(list).c_str()),
+                   "motet.config: frequencies must be a list of 1 to 64 numbers in (0, 1000000]");
+  }
+  expect_refused(with_metadata("motet.config", config("[1.0,2.0]", "200001").c_str()),
+                 "motet.config: network: event_dim = 200001 with 2 frequencies gives event_dim * "
+                 "(1 + 2 * 2) inputs, must be at most 1000000");
+  expect_refused(with_metadata("motet.config", config("[1.0]").c_str()),
+                 "tensor \"input.weight\": shape (4, 2), expected (4, 6); the tensors and the "
+                 "config are of two different networks");
+}
+
 TEST_F(WeightsTest, SchedulesKeepTheirExactNumbersAndNames) {
   for (const NoiseSchedule& schedule :
        {NoiseSchedule::cosine(5, 0.1, 0.5), NoiseSchedule::linear(5, 1e-3, 0.3),

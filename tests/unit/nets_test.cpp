@@ -48,6 +48,26 @@ TEST(ExpectedTensors, OfThePaperNetworkHaveItsShapes) {
   EXPECT_EQ(shapes.at("output.weight"), (std::vector<int64_t>{2, 128}));
 }
 
+TEST(ExpectedTensors, OfANetworkWithFrequenciesTakeSinesAndCosines) {
+  const NetworkConfig config{.frequencies = {2.0, 4.0, 8.0}};
+  EXPECT_EQ(expected_tensors(config).at("input.weight"), (std::vector<int64_t>{128, 2 * 7}));
+}
+
+TEST(ReferenceForward, SeesSinesAndCosinesOfX) {
+  NetworkConfig config = tiny_config();
+  config.frequencies = {1.5, 40.0};
+  detail::TensorMap tensors = constant_tensors(config, 0.0);
+  tensors["output.weight"] = torch::tensor({{1.0, 0.0}}, torch::kDouble);
+  tensors["input.weight"] =
+      torch::tensor({{1.0, 10.0, 100.0, 1e3, 1e4}, {0.0, 0.0, 0.0, 0.0, 0.0}}, torch::kDouble);
+  const double x = 0.3;
+  const double expected = x + 10.0 * std::sin(1.5 * x) + 100.0 * std::cos(1.5 * x) +
+                          1e3 * std::sin(40.0 * x) + 1e4 * std::cos(40.0 * x);
+  const at::Tensor f = detail::reference_forward(
+      tensors, config, torch::tensor({{x}}, torch::kDouble), torch::tensor(1, torch::kLong));
+  EXPECT_NEAR(f.item<double>(), expected, 1e-11);
+}
+
 TEST(ReferenceForward, FollowsTheFormulaOnATinyNetwork) {
   const NetworkConfig config = tiny_config();
   detail::TensorMap tensors = constant_tensors(config, 0.5);
@@ -79,6 +99,11 @@ NetworkConfig small_config(int64_t event_dim, Parameterisation parameterisation)
           .embedding_dim = 5,
           .num_levels = 10,
           .parameterisation = parameterisation};
+}
+
+NetworkConfig with_features(NetworkConfig config) {
+  config.frequencies = {0.7, 3.0, 5.0};
+  return config;
 }
 
 Weights random_weights(const NetworkConfig& config) {
@@ -133,26 +158,32 @@ constexpr std::array<Compute, 3> kComputes = {Compute::reference, Compute::float
 constexpr std::array<Parameterisation, 3> kParameterisations = {
     Parameterisation::score, Parameterisation::energy_norm, Parameterisation::energy_residual};
 
+void expect_agreement_with_float64(const NetworkConfig& config) {
+  const Weights weights = random_weights(config);
+  const NoiseLevel level = weights.schedule.level(3);
+  const at::Tensor x = torch::randn({37, config.event_dim});
+  const Expected expected = expected_eval(weights, x, level);
+  for (const Compute compute : kComputes) {
+    const std::string what = to_string(config.parameterisation) + " " + to_string(compute) +
+                             " d = " + std::to_string(config.event_dim) + ", " +
+                             std::to_string(config.frequencies.size()) + " frequencies";
+    const Eval eval = network_model(weights, "net", compute)->evaluate(x, level);
+    EXPECT_LT(relative_error(eval.score, expected.score), tolerance(compute)) << what;
+    EXPECT_EQ(eval.remainder.defined(), config.parameterisation == Parameterisation::score) << what;
+    ASSERT_EQ(eval.log_density.defined(), expected.log_density.defined()) << what;
+    if (expected.log_density.defined()) {
+      EXPECT_EQ(eval.log_density.scalar_type(), torch::kDouble) << what;
+      EXPECT_LT(relative_error(eval.log_density, expected.log_density), tolerance(compute)) << what;
+    }
+  }
+}
+
 TEST(NetworkModel, AgreesWithFloat64InEveryArithmeticParameterisationAndDimension) {
   for (const Parameterisation parameterisation : kParameterisations) {
     for (const int64_t event_dim : {1, 2, 50}) {
-      const Weights weights = random_weights(small_config(event_dim, parameterisation));
-      const NoiseLevel level = weights.schedule.level(3);
-      const at::Tensor x = torch::randn({37, event_dim});
-      const Expected expected = expected_eval(weights, x, level);
-      for (const Compute compute : kComputes) {
-        const std::string what = to_string(parameterisation) + " " + to_string(compute) +
-                                 " d = " + std::to_string(event_dim);
-        const Eval eval = network_model(weights, "net", compute)->evaluate(x, level);
-        EXPECT_LT(relative_error(eval.score, expected.score), tolerance(compute)) << what;
-        EXPECT_EQ(eval.remainder.defined(), parameterisation == Parameterisation::score) << what;
-        ASSERT_EQ(eval.log_density.defined(), expected.log_density.defined()) << what;
-        if (expected.log_density.defined()) {
-          EXPECT_EQ(eval.log_density.scalar_type(), torch::kDouble) << what;
-          EXPECT_LT(relative_error(eval.log_density, expected.log_density), tolerance(compute))
-              << what;
-        }
-      }
+      const NetworkConfig config = small_config(event_dim, parameterisation);
+      expect_agreement_with_float64(config);
+      expect_agreement_with_float64(with_features(config));
     }
   }
 }
@@ -171,24 +202,29 @@ TEST(NetworkModel, OfThePaperSizeAgreesWithFloat64) {
   }
 }
 
+void expect_slope(const Weights& weights, double tolerance) {
+  const ModelPtr model = network_model(weights, "net");
+  EXPECT_TRUE(model->is_exact());
+  const NoiseLevel level = weights.schedule.level(5);
+  const at::Tensor x = torch::randn({20, 3});
+  const at::Tensor score = model->evaluate(x, level).score;
+  constexpr double kStep = 1e-2;  // float32 energies: truncation and rounding both near 1e-4
+  for (int64_t j = 0; j < 3; ++j) {
+    at::Tensor shift = torch::zeros({3});
+    shift[j] = kStep;
+    const at::Tensor slope = (model->evaluate(x + shift, level).log_density -
+                              model->evaluate(x - shift, level).log_density) /
+                             (2.0 * kStep);
+    EXPECT_LT(relative_error(score.select(1, j), slope), tolerance);
+  }
+}
+
 TEST(NetworkModel, ScoreIsTheSlopeOfTheLogDensity) {
   for (const Parameterisation parameterisation :
        {Parameterisation::energy_norm, Parameterisation::energy_residual}) {
-    const Weights weights = random_weights(small_config(3, parameterisation));
-    const ModelPtr model = network_model(weights, "net");
-    EXPECT_TRUE(model->is_exact());
-    const NoiseLevel level = weights.schedule.level(5);
-    const at::Tensor x = torch::randn({20, 3});
-    const at::Tensor score = model->evaluate(x, level).score;
-    constexpr double kStep = 1e-2;  // float32 energies: truncation and rounding both near 1e-4
-    for (int64_t j = 0; j < 3; ++j) {
-      at::Tensor shift = torch::zeros({3});
-      shift[j] = kStep;
-      const at::Tensor slope = (model->evaluate(x + shift, level).log_density -
-                                model->evaluate(x - shift, level).log_density) /
-                               (2.0 * kStep);
-      EXPECT_LT(relative_error(score.select(1, j), slope), 2e-3);
-    }
+    const NetworkConfig config = small_config(3, parameterisation);
+    expect_slope(random_weights(config), 2e-3);
+    expect_slope(random_weights(with_features(config)), 5e-3);
   }
 }
 
@@ -208,7 +244,8 @@ TEST(NetworkModel, EveryEngineOfThisMachineComputesTheSame) {
     engines.push_back(detail::avx2_engine());
   }
 #endif
-  const Weights weights = random_weights(small_config(2, Parameterisation::energy_norm));
+  const Weights weights =
+      random_weights(with_features(small_config(2, Parameterisation::energy_norm)));
   const NoiseLevel level = weights.schedule.level(1);
   const at::Tensor x = torch::randn({53, 2});
   const Expected expected = expected_eval(weights, x, level);
@@ -226,7 +263,7 @@ TEST(NetworkModel, EveryEngineOfThisMachineComputesTheSame) {
 TEST(NetworkModel, BitsOfARowDoNotDependOnTheBatchOrTheThreads) {
   const int threads = at::get_num_threads();
   for (const Parameterisation parameterisation : {kParameterisations[0], kParameterisations[2]}) {
-    const Weights weights = random_weights({.parameterisation = parameterisation});
+    const Weights weights = random_weights(with_features({.parameterisation = parameterisation}));
     const NoiseLevel level = weights.schedule.level(7);
     const at::Tensor x = torch::randn({2000, 2});
     for (const Compute compute : {Compute::float32, Compute::bfloat16}) {
@@ -256,7 +293,7 @@ TEST(NetworkModel, BitsOfARowDoNotDependOnTheBatchOrTheThreads) {
 
 TEST(NetworkModel, KeepsNanInItsRow) {
   for (const Parameterisation parameterisation : kParameterisations) {
-    const Weights weights = random_weights(small_config(2, parameterisation));
+    const Weights weights = random_weights(with_features(small_config(2, parameterisation)));
     const NoiseLevel level = weights.schedule.level(0);
     at::Tensor x = torch::randn({40, 2});
     for (const Compute compute : kComputes) {
@@ -362,6 +399,26 @@ TEST(NetworkModel, RejectsSizesBelowOneAndUnknownDevices) {
   const Weights weights = random_weights(small_config(2, Parameterisation::score));
   EXPECT_THROW_MSG(network_model(weights, "net", Compute::float32, "tpu"), ConfigError,
                    "network: device = \"tpu\" is not known; allowed: cpu, cuda");
+}
+
+TEST(NetworkModel, RejectsFrequenciesThatAreNone) {
+  const auto refused = [](int64_t event_dim, std::vector<double> frequencies) {
+    NetworkConfig config;
+    config.event_dim = event_dim;
+    config.frequencies = std::move(frequencies);
+    return config;
+  };
+  EXPECT_THROW_MSG(expected_tensors(refused(2, {2.0, 0.0})), ConfigError,
+                   "network: frequencies[1] = 0, must be in (0, 1000000]");
+  EXPECT_THROW_MSG(expected_tensors(refused(2, {-3.5})), ConfigError,
+                   "network: frequencies[0] = -3.5, must be in (0, 1000000]");
+  EXPECT_THROW_MSG(expected_tensors(refused(2, {std::nan("")})), ConfigError,
+                   "network: frequencies[0] = nan, must be in (0, 1000000]");
+  EXPECT_THROW_MSG(expected_tensors(refused(2, std::vector<double>(65, 1.0))), ConfigError,
+                   "network: 65 frequencies, must be at most 64");
+  EXPECT_THROW_MSG(expected_tensors(refused(200'001, {1.0, 2.0})), ConfigError,
+                   "network: event_dim = 200001 with 2 frequencies gives event_dim * (1 + 2 * 2) "
+                   "inputs, must be at most 1000000");
 }
 
 TEST(NetworkWords, ReadBackAndNameTheAllowed) {
