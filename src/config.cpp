@@ -321,13 +321,22 @@ NetworkConfig read_network(const Settings& settings) {
   network.embedding_dim = settings.get<int64_t>("network.embedding_dim");
   network.parameterisation =
       parameterisation_from(settings.get<std::string>("network.parameterisation"));
+  network.frequencies = settings.get<Numbers>("network.frequencies");
+  if (network.frequencies.size() > kMaxFrequencies) {
+    settings.fail("network.frequencies",
+                  "must have at most " + std::to_string(kMaxFrequencies) + " entries");
+  }
   return network;
 }
 
 std::vector<ConfigKey> describe(const std::vector<detail::Key>& keys) {
   std::vector<ConfigKey> rows;
   for (const detail::Key& key : keys) {
-    rows.push_back({key.name, detail::describe_allowed(key), key.fallback, key.doc});
+    const std::string other = key.other_fallback.empty()
+                                  ? ""
+                                  : "; " + key.other_fallback + " with " + key.other_with.key +
+                                        " = \"" + key.other_with.values.front() + "\"";
+    rows.push_back({key.name, detail::describe_allowed(key), key.fallback, key.doc + other});
   }
   return rows;
 }
@@ -376,7 +385,9 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   train.network.num_levels = train.schedule.num_levels();
   train.num_steps = settings.get<int64_t>("train.num_steps");
   train.batch_size = settings.get<int64_t>("train.batch_size");
+  train.level_law = level_law_from(settings.get<std::string>("train.level_law"));
   train.learning_rate = settings.get<double>("train.learning_rate");
+  train.rate_schedule = rate_schedule_from(settings.get<std::string>("train.rate_schedule"));
   train.beta1 = settings.get<double>("train.beta1");
   train.beta2 = settings.get<double>("train.beta2");
   train.adam_epsilon = settings.get<double>("train.adam_epsilon");

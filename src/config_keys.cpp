@@ -2,6 +2,7 @@
 #include "config_keys.hpp"
 
 #include "motet/preset.hpp"
+#include "motet/train.hpp"
 
 namespace motet::detail {
 namespace {
@@ -350,6 +351,13 @@ std::vector<Key> data_keys() {
   return keys;
 }
 
+// `key` with the default that the recipe "motet" sets instead of the paper's.
+Key by_recipe(Key key, const Value& value) {
+  key.other_fallback = to_toml(value);
+  key.other_with = {"train.recipe", {"motet"}};
+  return key;
+}
+
 std::vector<Key> network_keys() {
   return {
       {.name = "network.parameterisation",
@@ -378,6 +386,48 @@ std::vector<Key> network_keys() {
        .fallback = "32",
        .range = counts(1, 16384),
        .doc = "learned embedding of the level"},
+      by_recipe({.name = "network.frequencies",
+                 .types = {numbers},
+                 .fallback = "[]",
+                 .range = {.low = 0.0, .high = kMaxFrequency, .low_open = true},
+                 .doc = "the first layer sees sin(f x) and cos(f x) of every coordinate beside x, "
+                        "for at most 64 f in radians per unit of x",
+                 .may_be_empty = true},
+                train_recipe("motet").network.frequencies),
+  };
+}
+
+// What a recipe sets beside the network's frequencies.
+std::vector<Key> recipe_keys() {
+  const TrainConfig motet = train_recipe("motet");
+  return {
+      {.name = "train.recipe",
+       .types = {text},
+       .fallback = "\"paper\"",
+       .choices = recipe_names(),
+       .doc = "defaults of training; \"motet\": smaller score errors at small noise at the same "
+              "cost (docs/howto.md)"},
+      by_recipe({.name = "train.learning_rate",
+                 .types = {number},
+                 .fallback = "0.001",
+                 .range = kPositive,
+                 .doc = "of Adam; with a schedule, of the first step"},
+                motet.learning_rate),
+      by_recipe(
+          {.name = "train.rate_schedule",
+           .types = {text},
+           .fallback = "\"constant\"",
+           .choices = {"constant", "cosine"},
+           .doc = "cosine: the learning rate falls to 0 as (1 + cos(pi step / num_steps)) / 2"},
+          to_string(motet.rate_schedule)),
+      by_recipe(
+          {.name = "train.level_law",
+           .types = {text},
+           .fallback = "\"uniform\"",
+           .choices = {"uniform", "squared"},
+           .doc = "noise level of each point: floor(T u), or floor(T u^2), which trains small "
+                  "noise more; u uniform in (0, 1)"},
+          to_string(motet.level_law)),
   };
 }
 
@@ -393,11 +443,6 @@ std::vector<Key> optimiser_keys() {
        .fallback = "2000",
        .range = counts(1, 1 << 24),
        .doc = "fresh points a step"},
-      {.name = "train.learning_rate",
-       .types = {number},
-       .fallback = "0.001",
-       .range = kPositive,
-       .doc = "of Adam"},
       {.name = "train.beta1",
        .types = {number},
        .fallback = "0.9",
@@ -472,8 +517,8 @@ const std::vector<Key>& sample_keys() {
 }
 
 const std::vector<Key>& train_keys() {
-  static const std::vector<Key> keys =
-      joined({optimiser_keys(), data_keys(), network_keys(), schedule_keys(), checkpoint_keys()});
+  static const std::vector<Key> keys = joined({recipe_keys(), optimiser_keys(), data_keys(),
+                                               network_keys(), schedule_keys(), checkpoint_keys()});
   return keys;
 }
 

@@ -138,7 +138,7 @@ std::string broken_rule(const Key& key, const Value& value) {
                ? ""
                : place + " = " + number_text(number) + ", must be " + key.range.describe();
   };
-  const auto check_all = [&check](const auto& list, const std::string& place) -> std::string {
+  const auto check_all = [&check, &key](const auto& list, const std::string& place) -> std::string {
     for (size_t i = 0; i < list.size(); ++i) {
       std::string broken =
           check(static_cast<double>(list[i]), place + "[" + std::to_string(i) + "]");
@@ -146,7 +146,7 @@ std::string broken_rule(const Key& key, const Value& value) {
         return broken;
       }
     }
-    return list.empty() ? place + " = [], must have at least one entry" : "";
+    return list.empty() && !key.may_be_empty ? place + " = [], must have at least one entry" : "";
   };
   if (const auto* integer = std::get_if<int64_t>(&value)) {
     return key.range.contains(static_cast<double>(*integer))
@@ -389,8 +389,8 @@ const Key* Settings::find_key(const std::string& name) const {
 }
 
 namespace {
-Value parse_fallback(const Key& key) {
-  const toml::table table = toml::parse("value = " + key.fallback);
+Value parse_fallback(const Key& key, const std::string& fallback) {
+  const toml::table table = toml::parse("value = " + fallback);
   for (const KeyType type : key.types) {
     if (std::optional<Value> value = convert(*table.get("value"), type)) {
       return *value;
@@ -409,7 +409,11 @@ Value Settings::value(const std::string& name) const {
   if (key == nullptr || key->fallback.empty()) {
     throw std::logic_error("settings: " + name + " is not given and has no default");
   }
-  return parse_fallback(*key);
+  return parse_fallback(*key, fallback(*key));
+}
+
+const std::string& Settings::fallback(const Key& key) const {
+  return !key.other_fallback.empty() && is_met(key.other_with) ? key.other_fallback : key.fallback;
 }
 
 bool Settings::is_met(const Condition& condition) const {

@@ -40,9 +40,12 @@ struct Key {
   Range range = {};
   std::vector<std::string> choices = {};  ///< for texts; empty: any
   std::string doc = {};
-  bool changes_result = true;  ///< false: may differ when a run is resumed
-  bool with_table = false;     ///< true: the default counts only when its table is given
-  Condition only_with = {};    ///< the default counts only while this holds
+  bool changes_result = true;       ///< false: may differ when a run is resumed
+  bool with_table = false;          ///< true: the default counts only when its table is given
+  Condition only_with = {};         ///< the default counts only while this holds
+  std::string other_fallback = {};  ///< takes the default's place while `other_with` holds
+  Condition other_with = {};
+  bool may_be_empty = false;  ///< a list without entries is allowed
 };
 
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
@@ -114,6 +117,7 @@ class Settings {
   friend class SettingsReader;
   Value value(const std::string& name) const;
   bool is_met(const Condition& condition) const;
+  const std::string& fallback(const Key& key) const;
   const Key* find_key(const std::string& name) const;
 
   std::string file_;

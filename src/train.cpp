@@ -1,5 +1,5 @@
 // Training by the simple loss of Ho et al. (2020, eq. 14): mean |eps - eps_hat(x_t, t)|^2 with
-// x_t = sqrt(alpha_bar_t) x_0 + sigma_t eps, t uniform; Adam; a moving average of the weights.
+// x_t = sqrt(alpha_bar_t) x_0 + sigma_t eps; Adam; a moving average of the weights.
 // Every draw is a function of (seed, purpose, step, row), all sums have a fixed order: a training
 // has the same bits however often it is interrupted and on any number of threads.
 #include "motet/train.hpp"
@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 #include <sstream>
 
 #include "error_shape.hpp"
@@ -232,7 +233,8 @@ class Trainer {
     Rng level = at_step("level");
     const Tensor points = sample(config_.batch_size, at_step("data"));
     const Tensor u = level.uniform(config_.batch_size, points);
-    const Tensor index = (u * config_.network.num_levels).floor().to(at::kLong);
+    const Tensor share = config_.level_law == LevelLaw::squared ? u.square() : u;
+    const Tensor index = (share * config_.network.num_levels).floor().to(at::kLong);
     return noised(points, index, at_step("noise"));
   }
 
@@ -269,9 +271,17 @@ class Trainer {
     return total;
   }
 
+  double learning_rate() const {
+    if (config_.rate_schedule == RateSchedule::constant) {
+      return config_.learning_rate;
+    }
+    const double done = static_cast<double>(state_.step) / static_cast<double>(config_.num_steps);
+    return config_.learning_rate * 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+  }
+
   void update(double gradient_scale) {
     const double t = static_cast<double>(state_.step + 1);
-    const detail::AdamStep adam{.learning_rate = config_.learning_rate,
+    const detail::AdamStep adam{.learning_rate = learning_rate(),
                                 .beta1 = config_.beta1,
                                 .beta2 = config_.beta2,
                                 .epsilon = config_.adam_epsilon,
@@ -377,6 +387,8 @@ Weights trained_weights(const TrainConfig& config, const TrainState& state, cons
                         {"num_steps", text(state.step)},
                         {"batch_size", text(config.batch_size)},
                         {"learning_rate", text(config.learning_rate)},
+                        {"rate_schedule", to_string(config.rate_schedule)},
+                        {"level_law", to_string(config.level_law)},
                         {"ema_decay", text(config.ema_decay)},
                         {"gradient_clip", text(config.gradient_clip)},
                         {"arithmetic", config.reference_path    ? "float32 reference"

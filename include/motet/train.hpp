@@ -36,12 +36,32 @@ DataSetPtr analytic_data(AnalyticPtr law);
 /// non-finite rows.
 DataSetPtr array_data(const Tensor& rows, std::string name);
 
+/// How the noise level of each point of a batch is drawn, u uniform in (0, 1).
+enum class LevelLaw {
+  uniform,  ///< floor(T u)
+  squared,  ///< floor(T u^2): small noise, where scores have their finest structure, more often
+};
+std::string to_string(LevelLaw law);
+/// Throws ConfigError naming the allowed words.
+LevelLaw level_law_from(const std::string& name);
+
+/// The learning rate at step k of K.
+enum class RateSchedule {
+  constant,  ///< learning_rate
+  cosine,    ///< learning_rate (1 + cos(pi k / K)) / 2
+};
+std::string to_string(RateSchedule schedule);
+/// Throws ConfigError naming the allowed words.
+RateSchedule rate_schedule_from(const std::string& name);
+
 struct TrainConfig {
   NetworkConfig network;
   NoiseSchedule schedule = NoiseSchedule::cosine(100);
   int64_t num_steps = 15000;
   int64_t batch_size = 2000;
+  LevelLaw level_law = LevelLaw::uniform;
   double learning_rate = 1e-3;
+  RateSchedule rate_schedule = RateSchedule::constant;
   double beta1 = 0.9, beta2 = 0.999, adam_epsilon = 1e-8;
   double ema_decay = 0.999;
   double gradient_clip = 0.0;  ///< largest global norm; 0: off
@@ -54,6 +74,13 @@ struct TrainConfig {
   int64_t held_out_every = 1000;  ///< steps between held-out losses
   int64_t held_out_size = 20000;  ///< points, spread evenly over the levels; at least num_levels
 };
+
+/// "paper" (as the defaults of TrainConfig) and "motet".
+std::vector<std::string> recipe_names();
+/// Settings that belong together. "motet" differs from "paper" in network.frequencies, level_law,
+/// learning_rate and rate_schedule, at the same network size and cost; docs/howto.md says by how
+/// much the score errors differ. Throws ConfigError naming the recipes.
+TrainConfig train_recipe(const std::string& name);
 
 /// Loss on held-out points and noise, the same at every step of a run: mean over points and
 /// coordinates of (eps - eps_hat)^2 of the EMA network, in float32.
@@ -88,13 +115,14 @@ using TrainObserver = std::function<bool(const TrainState& state, double loss)>;
 TrainState initial_state(const TrainConfig& config);
 
 /// Trains from `resume` (default: initial_state) to config.num_steps. Loss: mean over the batch of
-/// ||eps - eps_hat(x_t, t)||^2 / d (Ho et al. 2020, eq. 14), t uniform, fresh data and noise every
-/// step, drawn from Philox at (step): the bits depend neither on the number of threads nor on
-/// interruptions (reference_path: the latter only). Adam (Kingma and Ba 2015) with epsilon outside
-/// the root; average <- ema_decay average + (1 - ema_decay) weight after each step, from the
-/// initial weights. Throws ConfigError for bad settings and a `resume` beyond num_steps,
-/// DataError when `resume` is not of this network, ShapeError when the data give other points than
-/// DataSet says, NumericalError naming the step when loss or gradient is not finite.
+/// ||eps - eps_hat(x_t, t)||^2 / d (Ho et al. 2020, eq. 14), t by level_law, fresh data and noise
+/// every step, drawn from Philox at (step): the bits depend neither on the number of threads nor on
+/// interruptions (reference_path: the latter only; cosine: as long as num_steps stays). Adam
+/// (Kingma and Ba 2015) with epsilon outside the root; average <- ema_decay average +
+/// (1 - ema_decay) weight after each step, from the initial weights. Throws ConfigError for bad
+/// settings and a `resume` beyond num_steps, DataError when `resume` is not of this network,
+/// ShapeError when the data give other points than DataSet says, NumericalError naming the step
+/// when loss or gradient is not finite.
 TrainState train(const TrainConfig& config, const DataSet& data, const TrainObserver& observer = {},
                  const TrainState* resume = nullptr);
 /// The EMA network of a state, with provenance filled in from config and data.

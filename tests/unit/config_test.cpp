@@ -281,6 +281,56 @@ TEST(TrainJob, ReadsEveryPart) {
   EXPECT_EQ(job.data.set, "ring");
 }
 
+TEST(TrainJob, RecipeSetsTheDefaultsAndKeysOverrideIt) {
+  const std::string motet = "[data]\nset = \"ring\"\n[train]\nrecipe = \"motet\"\n";
+  const TrainConfig recipe = train_recipe("motet");
+  const TrainConfig set = parse_train_config(motet, "t.toml").train;
+  EXPECT_EQ(set.network.frequencies, recipe.network.frequencies);
+  EXPECT_EQ(set.level_law, recipe.level_law);
+  EXPECT_EQ(set.learning_rate, recipe.learning_rate);
+  EXPECT_EQ(set.rate_schedule, recipe.rate_schedule);
+  const TrainConfig changed =
+      parse_train_config(
+          motet + "level_law = \"uniform\"\nlearning_rate = 0.5\n[network]\nfrequencies = []\n",
+          "t.toml")
+          .train;
+  EXPECT_TRUE(changed.network.frequencies.empty());
+  EXPECT_EQ(changed.level_law, LevelLaw::uniform);
+  EXPECT_EQ(changed.learning_rate, 0.5);
+  EXPECT_EQ(changed.rate_schedule, recipe.rate_schedule);
+}
+
+TEST(TrainJob, WithoutARecipeIsThePapers) {
+  const TrainConfig paper = parse_train_config("data.set = \"ring\"", "t.toml").train;
+  EXPECT_TRUE(paper.network.frequencies.empty());
+  EXPECT_EQ(paper.level_law, LevelLaw::uniform);
+  EXPECT_EQ(paper.learning_rate, 1e-3);
+  EXPECT_EQ(paper.rate_schedule, RateSchedule::constant);
+}
+
+TEST(TrainJob, ResolvedTomlGivesTheSameJobAgainForEveryRecipe) {
+  for (const std::string& recipe : recipe_names()) {
+    const std::string toml = "[data]\nset = \"ring\"\n[train]\nrecipe = \"" + recipe + "\"\n";
+    const TrainJob job = parse_train_config(toml, "t.toml");
+    const TrainJob same = parse_train_config(job.toml, "u.toml");
+    EXPECT_EQ(same.toml, job.toml);
+    EXPECT_EQ(same.identity, job.identity);
+    EXPECT_TRUE(same.train.network == job.train.network);
+  }
+}
+
+TEST(TrainJob, RefusesFrequenciesThatAreNone) {
+  const auto network = [](const std::string& value) {
+    return "[data]\nset = \"ring\"\n[network]\nfrequencies = " + value + "\n";
+  };
+  EXPECT_THROW_MSG(parse_train_config(network("[2.0, 0.0]"), "t.toml"), ConfigError,
+                   "config: t.toml:4: network.frequencies[1] = 0.0, must be in (0, 1000000]");
+  EXPECT_THROW_MSG(parse_train_config(network("[1.0" + many(64, ", 1.0") + "]"), "t.toml"),
+                   ConfigError,
+                   "config: t.toml:4: network.frequencies = [1.0" + many(11, ", 1.0") +
+                       ", ..., must have at most 64 entries");
+}
+
 TEST(TrainJob, RefusesANetworkWithoutBlocks) {
   EXPECT_THROW_MSG(
       parse_train_config("[data]\nset = \"ring\"\n[network]\nnum_blocks = 0\n", "t.toml"),

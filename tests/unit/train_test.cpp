@@ -9,6 +9,7 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "motet/error.hpp"
@@ -65,8 +66,12 @@ std::string name_of(const testing::TestParamInfo<Parameterisation>& info) {
 
 class GradientTest : public testing::TestWithParam<Parameterisation> {};
 
-TEST_P(GradientTest, HandWrittenEqualsAutogradInFloat64) {
-  const NetworkConfig network = small_network(GetParam());
+NetworkConfig with_features(NetworkConfig network) {
+  network.frequencies = {0.7, 3.0};
+  return network;
+}
+
+void expect_gradient_in_float64(const NetworkConfig& network) {
   const Problem problem = random_problem(network, 150);
   const Tensor expected = at::zeros_like(problem.weights);
   const Tensor found = at::full_like(problem.weights, 99.0);
@@ -84,14 +89,24 @@ TEST_P(GradientTest, HandWrittenEqualsAutogradInFloat64) {
   }
 }
 
+TEST_P(GradientTest, HandWrittenEqualsAutogradInFloat64) {
+  expect_gradient_in_float64(small_network(GetParam()));
+}
+
+TEST_P(GradientTest, HandWrittenEqualsAutogradInFloat64WithFeatures) {
+  expect_gradient_in_float64(with_features(small_network(GetParam())));
+}
+
 TEST_P(GradientTest, LossesOfRowsEqualTheReferences) {
-  const NetworkConfig network = small_network(GetParam());
-  const Problem problem = random_problem(network, 150);
-  const Tensor expected =
-      detail::reference_pass(network)->row_losses(problem.weights, problem.batch);
-  const Tensor found =
-      detail::tiled_pass(network, Arithmetic::float64)->row_losses(problem.weights, problem.batch);
-  EXPECT_LT(((expected - found) / expected).abs().max().item<double>(), 1e-11);
+  const NetworkConfig small = small_network(GetParam());
+  for (const NetworkConfig& network : {small, with_features(small)}) {
+    const Problem problem = random_problem(network, 150);
+    const Tensor expected =
+        detail::reference_pass(network)->row_losses(problem.weights, problem.batch);
+    const Tensor found = detail::tiled_pass(network, Arithmetic::float64)
+                             ->row_losses(problem.weights, problem.batch);
+    EXPECT_LT(((expected - found) / expected).abs().max().item<double>(), 1e-11);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GradientTest,
@@ -118,6 +133,7 @@ void expect_gradient_near(const NetworkConfig& network, Arithmetic arithmetic, d
 // One float32 rounding is 6e-8; sums of about 1000 terms through a dozen layers lose two digits.
 TEST_P(GradientTest, Float32KeepsFiveDigits) {
   expect_gradient_near(small_network(GetParam()), Arithmetic::float32, 1e-5);
+  expect_gradient_near(with_features(small_network(GetParam())), Arithmetic::float32, 1e-5);
 }
 
 // A bfloat16 rounding is 2e-3 (half of 2^-8); the products' sums average it down.
@@ -126,6 +142,7 @@ TEST_P(GradientTest, Bfloat16KeepsOnePercent) {
     GTEST_SKIP() << "no bfloat16 matrix unit";
   }
   expect_gradient_near(small_network(GetParam()), Arithmetic::bfloat16, 1e-2);
+  expect_gradient_near(with_features(small_network(GetParam())), Arithmetic::bfloat16, 1e-2);
 }
 
 TEST(MixedPrecision, NeedsTheProcessorThatNarrowSamplingNeeds) {
@@ -133,7 +150,7 @@ TEST(MixedPrecision, NeedsTheProcessorThatNarrowSamplingNeeds) {
 }
 
 TEST_P(GradientTest, BitsDoNotDependOnTheNumberOfThreads) {
-  NetworkConfig network;  // the paper's: large enough that the work is split in other ways
+  NetworkConfig network = train_recipe("motet").network;  // large enough to be split in many ways
   network.parameterisation = GetParam();
   const Problem problem = random_problem(network, 150);
   const Tensor weights = problem.weights.to(at::kFloat);
@@ -212,23 +229,37 @@ TEST(TrainKernels, NormOfNarrowRowsFarFromZeroIsFinite) {
   }
 }
 
+// The same run with all that the recipe "motet" changes.
+TrainConfig by_motet(TrainConfig config) {
+  const TrainConfig recipe = train_recipe("motet");
+  config.network.frequencies = recipe.network.frequencies;
+  config.level_law = recipe.level_law;
+  config.rate_schedule = recipe.rate_schedule;
+  return config;
+}
+
 class ResumeTest : public testing::TestWithParam<Parameterisation> {};
+
+void expect_same_bits_after_a_stop(const TrainConfig& config) {
+  const DataSetPtr data = builtin_data("ring");
+  const TrainState whole = train(config, *data);
+  TrainState stopped;
+  const auto stop_at_7 = [&stopped](const TrainState& state, double) {
+    stopped = clone(state);
+    return state.step < 7;
+  };
+  EXPECT_THROW(train(config, *data, stop_at_7), Interrupted);
+  const TrainState before = clone(stopped);
+  expect_same_bits(train(config, *data, {}, &stopped), whole);
+  expect_same_bits(stopped, before);  // resuming leaves the given state as it was
+}
 
 TEST_P(ResumeTest, EndsWithTheSameBits) {
   for (const bool mixed : {false, detail::has_bfloat16_products()}) {
     TrainConfig config = small_training(GetParam());
     config.mixed_precision = mixed;
-    const DataSetPtr data = builtin_data("ring");
-    const TrainState whole = train(config, *data);
-    TrainState stopped;
-    const auto stop_at_7 = [&stopped](const TrainState& state, double) {
-      stopped = clone(state);
-      return state.step < 7;
-    };
-    EXPECT_THROW(train(config, *data, stop_at_7), Interrupted);
-    const TrainState before = clone(stopped);
-    expect_same_bits(train(config, *data, {}, &stopped), whole);
-    expect_same_bits(stopped, before);  // resuming leaves the given state as it was
+    expect_same_bits_after_a_stop(config);
+    expect_same_bits_after_a_stop(by_motet(config));
   }
 }
 
@@ -256,6 +287,101 @@ TEST(Train, FirstStepIsTheClosedFormOfAdamAndOfTheAverage) {
         at::allclose(end.tensors.at("ema." + p.name), 0.9 * before + 0.1 * after, 1e-5, 1e-7))
         << p.name;
   }
+}
+
+// A state at `step` whose network is not zero: the loss then depends on the levels.
+TrainState random_state(const TrainConfig& config, int64_t step) {
+  TrainState state = initial_state(config);
+  Rng rng(23);
+  for (auto& [name, tensor] : state.tensors) {
+    if (name.starts_with("weight.")) {
+      tensor.copy_(0.2 * rng.normal_like(at::empty({tensor.numel(), 1}, at::kDouble))
+                             .flatten()
+                             .view(tensor.sizes()));
+    }
+  }
+  state.step = step;
+  return state;
+}
+
+// The state and the loss after one step from `start`.
+std::pair<TrainState, double> one_step(const TrainConfig& config, const TrainState& start) {
+  std::pair<TrainState, double> result;
+  const auto stop = [&result](const TrainState& state, double loss) {
+    result = {clone(state), loss};
+    return false;
+  };
+  EXPECT_THROW(train(config, *builtin_data("bar"), stop, &start), Interrupted);
+  return result;
+}
+
+TEST(Train, CosineRateAtAThirdIsThreeQuarters) {
+  TrainConfig config = small_training();
+  const TrainState start = random_state(config, config.num_steps / 3);
+  const TrainState constant = one_step(config, start).first;
+  config.rate_schedule = RateSchedule::cosine;
+  const TrainState cosine = one_step(config, start).first;
+  for (const auto& p : detail::parameter_layout(config.network)) {
+    const Tensor before = start.tensors.at("weight." + p.name).to(at::kDouble);
+    const Tensor full = constant.tensors.at("weight." + p.name).to(at::kDouble) - before;
+    const Tensor found = cosine.tensors.at("weight." + p.name).to(at::kDouble) - before;
+    EXPECT_TRUE(at::allclose(found, 0.75 * full, 1e-4, 1e-7)) << p.name;
+  }
+}
+
+// The levels of a batch, drawn here as draw() draws them: u of the stream "level" at the step.
+TEST(Train, SquaredLawDrawsTheLevelsOfSmallNoiseMoreOften) {
+  TrainConfig config = small_training();
+  config.level_law = LevelLaw::squared;
+  const TrainState start = random_state(config, 3);
+  const Rng rng(config.seed);
+  const auto stream = [&](const char* purpose) { return rng.split(purpose).at(0, 3); };
+  Rng data = stream("data"), uniform = stream("level"), normal = stream("noise");
+  const Tensor points = builtin_data("bar")->sample(config.batch_size, data);
+  const Tensor u = uniform.uniform(config.batch_size, points);
+  const Tensor level = (u * u * 7.0).floor().to(at::kLong);
+  EXPECT_GT(level.eq(0).sum().item<int64_t>(), config.batch_size / 4);  // 1/sqrt(7) of the points
+  const Tensor noise = normal.normal_like(points);
+  Tensor x = at::empty_like(points);
+  for (int64_t i = 0; i < config.batch_size; ++i) {
+    const NoiseLevel at = config.schedule.level(level[i].item<int64_t>());
+    x[i] = std::sqrt(at.alpha_bar) * points[i] + at.sigma() * noise[i];
+  }
+  const Batch batch = to_float({x, noise, level});
+  Tensor weights = at::zeros({0});
+  for (const auto& p : detail::parameter_layout(config.network)) {
+    weights = at::cat({weights, start.tensors.at("weight." + p.name).flatten()});
+  }
+  const double expected =
+      detail::reference_pass(config.network)->row_losses(weights, batch).mean().item<double>();
+  EXPECT_NEAR(one_step(config, start).second, expected, 1e-5 * expected);
+}
+
+TEST(TrainRecipe, MotetKeepsThePapersSizeAndCost) {
+  const TrainConfig paper = train_recipe("paper"), motet = train_recipe("motet");
+  EXPECT_TRUE(paper.network == NetworkConfig{});
+  NetworkConfig without = motet.network;
+  without.frequencies.clear();
+  EXPECT_TRUE(without == paper.network);
+  EXPECT_EQ(motet.num_steps, paper.num_steps);
+  EXPECT_EQ(motet.batch_size, paper.batch_size);
+  EXPECT_EQ(motet.ema_decay, paper.ema_decay);
+  EXPECT_EQ(recipe_names(), (std::vector<std::string>{"paper", "motet"}));
+  EXPECT_THROW_MSG(train_recipe("best"), ConfigError,
+                   "recipe = \"best\" is not known; allowed: paper, motet");
+}
+
+TEST(TrainWords, ReadBackAndNameTheAllowed) {
+  for (const LevelLaw law : {LevelLaw::uniform, LevelLaw::squared}) {
+    EXPECT_EQ(level_law_from(to_string(law)), law);
+  }
+  for (const RateSchedule schedule : {RateSchedule::constant, RateSchedule::cosine}) {
+    EXPECT_EQ(rate_schedule_from(to_string(schedule)), schedule);
+  }
+  EXPECT_THROW_MSG(level_law_from("cubic"), ConfigError,
+                   "level_law = \"cubic\" is not known; allowed: uniform, squared");
+  EXPECT_THROW_MSG(rate_schedule_from("step"), ConfigError,
+                   "rate_schedule = \"step\" is not known; allowed: constant, cosine");
 }
 
 TEST(Train, ClippingScalesTheGradientToTheGivenNorm) {
