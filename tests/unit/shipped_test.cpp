@@ -67,7 +67,7 @@ TEST(ShippedExperiments, AllParse) {
 }
 
 TEST(ShippedExperiments, TheBenchmarkRunsOnNetworksAndOnExactScores) {
-  for (const char* name : {"product", "product-exact"}) {
+  for (const char* name : {"product", "product-motet", "product-exact"}) {
     SCOPED_TRACE(name);
     const std::string path = std::string(MOTET_SOURCE_DIR "/experiments/") + name + ".toml";
     const SampleConfig config =
