@@ -39,8 +39,8 @@ VARIANTS = {
 
 
 def error_of(binaries: Path, law: str, weights: Path) -> dict:
-    """Relative score errors of one network, as bench_score_error prints them."""
-    command = [binaries / "bench_score_error", law, weights]
+    """Relative score errors of one network, as measure_score_error prints them."""
+    command = [binaries / "measure_score_error", law, weights]
     run = subprocess.run([str(word) for word in command], check=True, capture_output=True)
     return json.loads(run.stdout)
 

@@ -1,6 +1,6 @@
 // How far a score network is from the exact scores of the law it was trained on, level by level.
 //
-// usage: bench_score_error ring|bar WEIGHTS.safetensors [NUM_SAMPLES]
+// usage: measure_score_error ring|bar WEIGHTS.safetensors [NUM_SAMPLES]
 //
 // Of each level in kLevels: sqrt(mean |s_net - s|^2 / mean |s|^2) over exact draws of the law at
 // that level, the same draws for every network. Prints one JSON object.
@@ -64,7 +64,7 @@ nlohmann::ordered_json measure(const std::string& law_name, const std::string& p
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::cerr << "usage: bench_score_error ring|bar WEIGHTS.safetensors [NUM_SAMPLES]\n";
+    std::cerr << "usage: measure_score_error ring|bar WEIGHTS.safetensors [NUM_SAMPLES]\n";
     return 2;
   }
   try {
