@@ -1,6 +1,9 @@
 """Runs the sampler "exact", unchanged, on other compositions: results/exact/compositions.{json,md}.
 
     tools/measure_compositions.py [--motet build/release/bin/motet] [--only NAME...]
+        [-- ARGUMENTS OF motet sample...]
+
+With arguments, rows are printed and not kept.
 
 All on exact scores whose log densities are hidden. Mixtures of d dimensions are compared with the
 closed form of their product (mode weights, each mode's mean and standard deviations); plane laws
@@ -209,6 +212,9 @@ def factor_toml(name: str, law: dict, exponent: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+EXTRA: list[str] = []  # arguments of motet sample beside the config
+
+
 def sample(motet: Path, factors: list, seed: int) -> tuple[np.ndarray, dict]:
     """Points and JSON of one run of motet's defaults."""
     with tempfile.TemporaryDirectory() as folder:
@@ -218,7 +224,7 @@ def sample(motet: Path, factors: list, seed: int) -> tuple[np.ndarray, dict]:
             text + "".join(factor_toml(f"f{i}", *factor) for i, factor in enumerate(factors))
         )
         out, report = Path(folder) / "x.npy", Path(folder) / "x.json"
-        command = [motet, "sample", config, "--out", out, "--json", report, "--quiet"]
+        command = [motet, "sample", config, "--out", out, "--json", report, "--quiet", *EXTRA]
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
         return np.load(out).astype(float), json.loads(report.read_text())
 
@@ -285,7 +291,8 @@ def main() -> int:
     parser.add_argument("--motet", type=Path, default=ROOT / "build" / "release" / "bin" / "motet")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    args, extra = parser.parse_known_args()
+    EXTRA.extend(word for word in extra if word != "--")
     file = FOLDER / "compositions.json"
     rows = json.loads(file.read_text())["rows"] if file.is_file() else {}
     jobs = {name: (measure_plane, name) for name in PLANE}
@@ -295,6 +302,8 @@ def main() -> int:
             continue
         rows[name] = measure(args.motet, what, args.seed)
         print(name, json.dumps(rows[name]), flush=True)
+    if EXTRA:
+        return 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     result = {"num_chains": NUM_CHAINS, "seed": args.seed, "device": "cpu", "rows": rows}
     file.write_text(json.dumps(result, indent=1, default=float) + "\n")

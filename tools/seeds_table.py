@@ -17,7 +17,6 @@ ROWS = {
     "motet-105": "networks of recipe motet, budget 105",
     "paper-40": "networks as published, budget 40",
     "paper-105": "networks as published, budget 105",
-    "paper-hmc-4-curve": "networks as published, `hmc-4-curve`",
     "paper-reverse": "networks as published, `reverse`",
 }
 COLUMNS = (
