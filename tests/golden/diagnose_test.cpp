@@ -5,34 +5,22 @@
 #include <torch/types.h>
 
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "diagnose_detail.hpp"
+#include "support/golden.hpp"
 
 namespace motet {
 namespace {
 
 using Json = nlohmann::json;
+using testing::matrix;
 
 const Json& golden() {
-  static const Json values = [] {
-    std::ifstream file(std::string(MOTET_SOURCE_DIR "/tests/golden/diagnose.json"));
-    return Json::parse(file);
-  }();
+  static const Json values = testing::read_golden("diagnose");
   return values;
-}
-
-Tensor matrix(const Json& rows) {
-  std::vector<double> flat;
-  for (const Json& row : rows) {
-    for (const Json& entry : row) {
-      flat.push_back(entry.get<double>());
-    }
-  }
-  return at::tensor(flat, at::kDouble).view({static_cast<int64_t>(rows.size()), -1});
 }
 
 void expect_close(double got, const Json& want, const std::string& what) {

@@ -6,36 +6,23 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string>
 #include <vector>
 
 #include "metrics_detail.hpp"
+#include "support/golden.hpp"
 
 namespace motet {
 namespace {
 
 using Json = nlohmann::json;
+using testing::matrix;
 
 const Json& golden() {
-  static const Json values = [] {
-    std::ifstream file(std::string(MOTET_SOURCE_DIR "/tests/golden/metrics.json"));
-    return Json::parse(file);
-  }();
+  static const Json values = testing::read_golden("metrics");
   return values;
-}
-
-Tensor matrix(const Json& rows) {
-  std::vector<double> flat;
-  for (const Json& row : rows) {
-    for (const Json& entry : row) {
-      flat.push_back(entry.get<double>());
-    }
-  }
-  const auto num_rows = static_cast<int64_t>(rows.size());
-  return torch::tensor(flat, torch::kFloat64).reshape({num_rows, -1});
 }
 
 TEST(MetricsGolden, W2AgreesWithScipyAndPot) {

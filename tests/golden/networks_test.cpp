@@ -4,11 +4,11 @@
 #include <torch/types.h>
 
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "motet/model.hpp"
 #include "nets/residual_mlp.hpp"
+#include "support/golden.hpp"
 #include "train_pass.hpp"
 
 namespace motet {
@@ -16,25 +16,15 @@ namespace {
 
 using Json = nlohmann::json;
 using detail::Arithmetic;
+using testing::matrix;
 
 const Json& golden() {
-  static const Json values = [] {
-    std::ifstream file(MOTET_SOURCE_DIR "/tests/golden/networks.json");
-    return Json::parse(file);
-  }();
+  static const Json values = testing::read_golden("networks");
   return values;
 }
 
 Tensor vector(const Json& values) {
   return at::tensor(values.get<std::vector<double>>(), at::kDouble);
-}
-
-Tensor matrix(const Json& rows) {
-  std::vector<Tensor> tensors;
-  for (const Json& row : rows) {
-    tensors.push_back(vector(row));
-  }
-  return at::stack(tensors);
 }
 
 NetworkConfig config_of(const std::string& parameterisation) {
