@@ -334,6 +334,16 @@ class CurveRatio : public LogRatio {
   double guard_;
 };
 
+template <class Table, class Rule>
+std::string name_in(const Table& table, Rule rule) {
+  for (const auto& [value, name] : table) {
+    if (value == rule) {
+      return name;
+    }
+  }
+  return "";
+}
+
 constexpr std::pair<CurveRule, const char*> kCurveRules[] = {{CurveRule::trapezoid, "trapezoid"},
                                                              {CurveRule::polynomial, "polynomial"}};
 
@@ -434,14 +444,7 @@ LogRatioPtr curve_ratio(CurveRule rule, double guard) {
   return std::make_shared<CurveRatio>(rule, guard);
 }
 
-std::string to_string(CurveRule rule) {
-  for (const auto& [value, name] : kCurveRules) {
-    if (value == rule) {
-      return name;
-    }
-  }
-  return "";
-}
+std::string to_string(CurveRule rule) { return name_in(kCurveRules, rule); }
 
 CurveRule curve_rule_from(const std::string& name) {
   for (const auto& [value, known] : kCurveRules) {
@@ -452,14 +455,7 @@ CurveRule curve_rule_from(const std::string& name) {
   throw ConfigError("ratio: rule = \"" + name + "\", must be trapezoid or polynomial on a curve");
 }
 
-std::string to_string(LineRule rule) {
-  for (const auto& [value, name] : kLineRules) {
-    if (value == rule) {
-      return name;
-    }
-  }
-  return "";
-}
+std::string to_string(LineRule rule) { return name_in(kLineRules, rule); }
 
 LineRule line_rule_from(const std::string& name) {
   for (const auto& [value, known] : kLineRules) {
