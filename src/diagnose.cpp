@@ -12,6 +12,7 @@
 
 #include "diagnose_detail.hpp"
 #include "motet/error.hpp"
+#include "preset_start.hpp"
 
 namespace motet {
 namespace {
@@ -169,7 +170,7 @@ class Diagnoser {
 
   void run_pilot() {
     const Tensor x_init =
-        detail::starting_points(*target_, sampler_, config_.num_chains, config_, rng_);
+        detail::starting_points(*target_, sampler_, config_.num_chains, config_.device, rng_);
     const auto num_levels = static_cast<double>(sampler_.anneal.levels.size());
     AnnealConfig plan = sampler_.anneal;
     if (plan.weights) {
@@ -314,14 +315,6 @@ class Diagnoser {
 };
 
 }  // namespace
-
-Tensor detail::starting_points(const Model& target, const Sampler& sampler, int64_t num_chains,
-                               const DiagnoseConfig& config, const Rng& rng) {
-  std::vector<int64_t> shape = target.event_shape();
-  shape.insert(shape.begin(), num_chains);
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(config.device));
-  return rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler.start_sd);
-}
 
 Diagnosis diagnose(const ModelPtr& target, const NoiseSchedule& schedule, const Sampler& sampler,
                    const DiagnoseConfig& config, const Rng& rng, const DiagnoseObserver& observer) {

@@ -27,10 +27,6 @@ std::vector<double> sorted_finite(const Tensor& values);
 /// (B) bool: rows without a NaN or infinity.
 Tensor finite_rows(const Tensor& x);
 
-/// The sampler's starting points, float32 (num_chains, *event).
-Tensor starting_points(const Model& target, const Sampler& sampler, int64_t num_chains,
-                       const DiagnoseConfig& config, const Rng& rng);
-
 /// The held-out test at the scale of the target at the plan's last level.
 HeldOutTest held_out_test(const Model& target, const NoiseSchedule& schedule,
                           const Sampler& sampler, double scale, const DiagnoseConfig& config,

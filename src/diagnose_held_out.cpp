@@ -13,6 +13,7 @@
 #include "diagnose_detail.hpp"
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
+#include "preset_start.hpp"
 
 namespace motet::detail {
 namespace {
@@ -232,7 +233,7 @@ HeldOutTest held_out_test(const Model& target, const NoiseSchedule& schedule,
   if (same.anneal.weights) {
     same.anneal.weights->island_size = result.num_chains / kNumIslands;
   }
-  const Tensor x_init = starting_points(*model, same, result.num_chains, config, rng);
+  const Tensor x_init = starting_points(*model, same, result.num_chains, config.device, rng);
   const auto num_levels = static_cast<double>(same.anneal.levels.size());
   const Observer watch = [&](const AnnealState& state) {
     return !observer || observer(static_cast<double>(state.level_position) / num_levels);

@@ -7,9 +7,12 @@
 // does not.
 #include "motet/preset.hpp"
 
+#include <torch/types.h>
+
 #include <algorithm>
 
 #include "motet/error.hpp"
+#include "preset_start.hpp"
 
 namespace motet {
 namespace {
@@ -224,6 +227,14 @@ Sampler make_sampler(const std::string& name, const std::string& preset,
   sampler.needs_energy = recipe.rule == Rule::energy;
   sampler.evaluations_per_chain = count_evaluations(recipe, sampler.anneal);
   return sampler;
+}
+
+Tensor detail::starting_points(const Model& target, const Sampler& sampler, int64_t num_chains,
+                               const std::string& device, const Rng& rng) {
+  std::vector<int64_t> shape = target.event_shape();
+  shape.insert(shape.begin(), num_chains);
+  const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
+  return rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler.start_sd);
 }
 
 }  // namespace motet

@@ -16,6 +16,7 @@
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/report.hpp"
+#include "preset_start.hpp"
 #include "sample_run.hpp"
 
 namespace motet {
@@ -74,11 +75,15 @@ void add_levels(std::vector<LevelStats>& sums, const std::vector<LevelStats>& ti
   }
 }
 
-int64_t steps_of(const AnnealConfig& plan, size_t position) {
+}  // namespace
+
+int64_t detail::steps_of(const AnnealConfig& plan, size_t position) {
   const bool skips = plan.placement == Placement::none ||
                      (plan.placement == Placement::after_reverse && position == 0);
   return std::max<int64_t>(skips ? 0 : plan.levels[position].num_steps, 1);
 }
+
+namespace {
 
 // One sampling run in progress.
 class SampleRun {
@@ -101,7 +106,7 @@ class SampleRun {
     }
     for (size_t i = 0; i < sampler_.anneal.levels.size(); ++i) {
       steps_before_.push_back(num_steps_);
-      num_steps_ += steps_of(sampler_.anneal, i);
+      num_steps_ += detail::steps_of(sampler_.anneal, i);
     }
   }
 
@@ -248,11 +253,7 @@ class SampleRun {
     const int64_t first = tile_ * tile_chains_;
     const int64_t size = tile_size(tile_);
     const Rng rng = Rng(config_.seed).for_chains(first);
-    std::vector<int64_t> shape = target_->event_shape();
-    shape.insert(shape.begin(), size);
-    const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(config_.device));
-    const Tensor x_init =
-        rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler_.start_sd);
+    const Tensor x_init = detail::starting_points(*target_, sampler_, size, config_.device, rng);
     SampleResult result;
     try {
       result = anneal(

@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "motet/error.hpp"
+#include "preset_start.hpp"
 #include "sample_run.hpp"
 #include "settings.hpp"
 
@@ -15,19 +16,13 @@ namespace motet {
 namespace detail {
 namespace {
 
-int64_t num_steps_of(const AnnealConfig& plan) {
-  int64_t sum = 0;
-  for (const LevelPlan& level : plan.levels) {
-    sum += std::max<int64_t>(level.num_steps, 1);
-  }
-  return sum;
-}
-
 // Reports the pilot's progress; false to stop.
 Observer pilot_observer(const AnnealConfig& plan, const RunHooks& hooks) {
   Progress progress;
   progress.phase = "tune";
-  progress.num_steps = num_steps_of(plan);
+  for (size_t i = 0; i < plan.levels.size(); ++i) {
+    progress.num_steps += steps_of(plan, i);
+  }
   return [progress, watch = Stopwatch(), &hooks, &plan](const AnnealState& state) mutable {
     progress.step = std::min(progress.step + 1, progress.num_steps);
     if (hooks.progress) {
@@ -53,11 +48,7 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
   const Stopwatch watch;
   const int64_t num_chains = config.tune.num_chains;
   const Rng rng = Rng(config.seed).split("tune");
-  std::vector<int64_t> shape = target->event_shape();
-  shape.insert(shape.begin(), num_chains);
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(config.device));
-  const Tensor x_init =
-      rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler.start_sd);
+  const Tensor x_init = starting_points(*target, sampler, num_chains, config.device, rng);
   AnnealConfig plan = sampler.anneal;
   if (plan.weights) {
     plan.weights->island_size = num_chains;
@@ -78,10 +69,9 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
 
 namespace {
 
-template <class Numbers>
-std::string list_text(const Numbers& numbers) {
+std::string list_text(const std::vector<std::string>& numbers) {
   std::string text;
-  for (const auto& number : numbers) {
+  for (const std::string& number : numbers) {
     text += (text.empty() ? "" : ", ") + number;
   }
   return "[" + text + "]";

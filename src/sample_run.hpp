@@ -25,6 +25,9 @@ struct TuneRecord {
   std::vector<LevelStats> levels;
 };
 
+/// Steps that the observer sees at one position of a plan: its MCMC steps, or 1.
+int64_t steps_of(const AnnealConfig& plan, size_t position);
+
 /// Runs config.tune's pilot and fixes what the sampler's plan leaves open. Throws as tune();
 /// Interrupted when the hooks stop it.
 TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
