@@ -23,6 +23,9 @@ void add_demo(CLI::App& app);
 void add_reproduce(CLI::App& app);
 void add_diagnose(CLI::App& app);
 
+/// --set and --quiet, of every command that runs a config.
+void add_config_options(CLI::App& command, std::vector<std::string>& overrides, bool& quiet);
+
 /// RunHooks of a command: progress on stderr (silent when stderr is not a terminal, or `quiet`),
 /// and a stop at the first Ctrl-C or SIGTERM; the second ends the process at once.
 RunHooks terminal_hooks(bool quiet);

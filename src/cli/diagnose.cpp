@@ -127,10 +127,7 @@ void add_diagnose(CLI::App& app) {
       ->type_name("F.json");
   command->add_option("--report", options->files.report, "one self-contained page")
       ->type_name("F.html");
-  command->add_option("--set", options->overrides, "override a key of the config, value as TOML")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_flag("--quiet", options->quiet, "no progress on stderr");
+  add_config_options(*command, options->overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 

@@ -68,12 +68,9 @@ void add_sample(CLI::App& app) {
       ->type_name("F.html");
   command->add_option("--json", options->files.json, "every number of the run")
       ->type_name("F.json");
-  command->add_option("--set", options->overrides, "override a key of the config, value as TOML")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
   command->add_flag("--resume", options->files.resume,
                     "continue the checkpoint of a stopped run, to the same bits");
-  command->add_flag("--quiet", options->quiet, "no progress on stderr");
+  add_config_options(*command, options->overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 

@@ -1,4 +1,4 @@
-// The progress line and the two signals.
+// The options that commands share, the progress line and the two signals.
 #include <unistd.h>
 
 #include <atomic>
@@ -76,6 +76,13 @@ void print(const Progress& progress) {
 }
 
 }  // namespace
+
+void add_config_options(CLI::App& command, std::vector<std::string>& overrides, bool& quiet) {
+  command.add_option("--set", overrides, "override a key of the config, value as TOML")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command.add_flag("--quiet", quiet, "no progress on stderr");
+}
 
 RunHooks terminal_hooks(bool quiet) {
   std::signal(SIGINT, on_signal);

@@ -56,12 +56,9 @@ void add_train(CLI::App& app) {
   command->add_option("--json", options->files.json, "every number of the run")
       ->type_name("F.json");
   command->add_option("--seed", options->seed, "the same as --set seed=S")->type_name("S");
-  command->add_option("--set", options->overrides, "override a key of the config, value as TOML")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
   command->add_flag("--resume", options->files.resume,
                     "continue the checkpoint of a stopped run, to the same bits");
-  command->add_flag("--quiet", options->quiet, "no progress on stderr");
+  add_config_options(*command, options->overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 

@@ -50,10 +50,7 @@ void add_tune(CLI::App& app) {
   command->add_option("-o,--out", options->out, "the tuned config, for motet sample")
       ->required()
       ->type_name("TUNED.toml");
-  command->add_option("--set", options->overrides, "override a key of the config, value as TOML")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  command->add_flag("--quiet", options->quiet, "no progress on stderr");
+  add_config_options(*command, options->overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 
