@@ -11,13 +11,16 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 #include <span>
 #include <sstream>
 
+#include "anneal_last_map.hpp"
 #include "anneal_weights.hpp"
+#include "model_rows.hpp"
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
 
@@ -104,6 +107,19 @@ void check_weights(const AnnealConfig& config, const Rng& rng) {
   throw ConfigError("anneal: weights: " + text.str());
 }
 
+void check_curvature(const AnnealConfig& config, const ModelPtr& model) {
+  const size_t given = config.curvature.size();
+  const size_t num_factors = factors(model).size();
+  const bool is_finite = std::all_of(config.curvature.begin(), config.curvature.end(),
+                                     [](double k) { return std::isfinite(k); });
+  if ((given > 1 && given != num_factors) || !is_finite) {
+    throw ConfigError("anneal: curvature has " + std::to_string(given) +
+                      " entries, must have 0, 1 or one for each of the " +
+                      std::to_string(num_factors) + " factors of \"" + model->describe() +
+                      "\", all finite");
+  }
+}
+
 void check_model(const ModelPtr& model, const NoiseSchedule& schedule) {
   if (model == nullptr) {
     throw ConfigError("anneal: no model given (null), must be a model");
@@ -150,77 +166,8 @@ Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const Nois
       .add_(rng.normal_like(chains.x), std::sqrt(variance));
 }
 
-// (B) bool: every coordinate is finite.
-Tensor finite_rows(const Tensor& x) { return at::isfinite(x).flatten(1).all(1); }
-
 // Mean over the rows of |row|^2.
-double mean_square(const Tensor& x) {
-  return x.to(at::kDouble).square().flatten(1).sum(1).mean().item<double>();
-}
-
-// Median of chi^2 with d degrees of freedom, by bisection.
-double median_chi_squared(int64_t d) {
-  double low = 0.0;
-  double high = 2.0 * static_cast<double>(d) + 2.0;
-  const Tensor half = at::scalar_tensor(0.5 * static_cast<double>(d), at::kDouble);
-  for (int i = 0; i < 60; ++i) {
-    const double middle = 0.5 * (low + high);
-    const Tensor at_middle = at::scalar_tensor(0.5 * middle, at::kDouble);
-    (at::special_gammainc(half, at_middle).item<double>() < 0.5 ? low : high) = middle;
-  }
-  return 0.5 * (low + high);
-}
-
-// Of a Gaussian law 1 / variance: median |s|^2 / median chi^2_d. Medians, since a few stray chains
-// have scores as large as they like.
-double inverse_square_scale(const Tensor& score) {
-  const Tensor square = score.to(at::kDouble).square().flatten(1).sum(1);
-  const Tensor finite = square.masked_select(at::isfinite(square));
-  const double median = finite.numel() > 0 ? finite.median().item<double>() : 0.0;
-  return std::max(median, 1e-300) / median_chi_squared(score[0].numel());
-}
-
-// Each chain's weight g of the score. The curvature is the score's finite difference along itself,
-// a step of sigma / 20 long: small against every scale of the level (>= sigma), large against
-// float32 rounding. Not a mean over chains, which would tie a chain's bits to its batch.
-Tensor curvature_weight(const Target& target, const ChainState& chains) {
-  const Tensor& score = chains.eval.score;
-  const double variance = 1.0 - target.level().alpha_bar;
-  const double length = 0.05 * target.level().sigma();
-  std::vector<int64_t> row_shape(static_cast<size_t>(score.dim()), 1);
-  row_shape[0] = score.size(0);
-  const Tensor norm = score.flatten(1).norm(2, 1).clamp_min(1e-30).view(row_shape);
-  const Tensor direction = score / norm;
-  const Tensor moved = target.evaluate(chains.x.add(direction, length)).score;
-  const Tensor curvature =
-      ((score - moved) * direction).flatten(1).sum(1).div_(length).view(row_shape);
-  const Tensor scaled = (curvature * variance).clamp(0.0, 1.0);  // sigma^2 k
-  // (1 - sqrt(1 - z)) / z without its cancellation at small z.
-  return (1.0 + (1.0 - scaled).sqrt()).reciprocal_().mul_(variance);
-}
-
-// g = (1 - sqrt(1 - sigma^2 k)) / k for one curvature k.
-double weight_of(double curvature, double variance) {
-  return variance / (1.0 + std::sqrt(1.0 - std::clamp(variance * curvature, 0.0, 1.0)));
-}
-
-Tensor last_map(const Target& target, const ChainState& chains, LastMap kind, double curvature) {
-  const double scale = 1.0 / std::sqrt(target.level().alpha_bar);
-  switch (kind) {
-    case LastMap::none:
-      return chains.x;
-    case LastMap::rescale:
-      return chains.x * scale;
-    case LastMap::tweedie:
-      return reverse_mean(chains.x, chains.eval.score, 1.0 - target.level().alpha_bar, scale);
-    case LastMap::curvature:
-      return curvature > 0.0
-                 ? reverse_mean(chains.x, chains.eval.score,
-                                weight_of(curvature, 1.0 - target.level().alpha_bar), scale)
-                 : (chains.x + curvature_weight(target, chains) * chains.eval.score) * scale;
-  }
-  return chains.x;
-}
+double mean_square(const Tensor& x) { return detail::square_norm(x).mean().item<double>(); }
 
 // One call of anneal(): the loop's fixed inputs and its state.
 class Annealer {
@@ -302,7 +249,7 @@ class Annealer {
       state_.adapt_scale = config_.adapt->start;
     }
     const double length =
-        state_.adapt_scale / std::sqrt(inverse_square_scale(state_.chains.eval.score));
+        state_.adapt_scale / std::sqrt(detail::inverse_square_scale(state_.chains.eval.score));
     stats().step_size = kernel_->step_size_for(length);
     return stats().step_size;
   }
@@ -380,9 +327,7 @@ class Annealer {
     const bool steps_back = !is_last && config_.placement != Placement::pure;
     if (steps_back || (is_last && config_.last_map != LastMap::none)) {
       ensure_evaluated(target);
-      const Tensor moved =
-          is_last ? last_map(target, state_.chains, config_.last_map, config_.curvature)
-                  : reverse_step_from(target.level());
+      const Tensor moved = is_last ? last_map_from(target) : reverse_step_from(target.level());
       count_broken(target, moved);
       if (config_.weights && steps_back) {
         state_.weight_rate =
@@ -397,6 +342,14 @@ class Annealer {
     const auto counter = at::zeros({}, state_.chains.x.options().dtype(at::kLong));
     state_.num_accepted = counter;
     state_.num_invalid = counter;
+  }
+
+  Tensor last_map_from(const Target& target) {
+    const detail::Mapped mapped =
+        detail::last_map(model_, target, state_.chains, config_.last_map, config_.curvature);
+    stats().evaluations += mapped.evaluations;
+    state_.network_seconds += mapped.seconds;
+    return mapped.x;
   }
 
   Tensor reverse_step_from(const NoiseLevel& here) {
@@ -429,12 +382,13 @@ class Annealer {
   // A proposal that breaks is rejected; a chain that the move between levels breaks has nowhere to
   // stay. It goes on as it is and is counted here, once.
   void count_broken(const Target& target, const Tensor& moved) {
-    const Tensor is_finite = finite_rows(moved);
+    const Tensor is_finite = detail::finite_rows(moved);
     if (moved.size(0) > 0 && !is_finite.any().item<bool>()) {
       fail_invalid(target, ": no chain is finite after the move out of it",
                    "the move overflowed: check the plan's levels");
     }
-    const Tensor broken = finite_rows(state_.chains.x).logical_and_(is_finite.logical_not());
+    const Tensor broken =
+        detail::finite_rows(state_.chains.x).logical_and_(is_finite.logical_not());
     stats().num_invalid += broken.sum().item<int64_t>();
   }
 
@@ -444,7 +398,7 @@ class Annealer {
         "anneal: level " + std::to_string(target.level().index) + problem + " (NaN or infinite)";
     // Only where chains are finite can a factor be told from what came before it.
     const Tensor& x = state_.chains.x;
-    const Tensor finite = x.index_select(0, finite_rows(x).nonzero().squeeze(1));
+    const Tensor finite = x.index_select(0, detail::finite_rows(x).nonzero().squeeze(1));
     const std::string term = first_invalid_term(*model_, finite, target.level());
     if (term.empty()) {
       text += "; the scores at the chains are finite, so " + cause_in_motion;
@@ -531,6 +485,7 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
   check_model(model, schedule);
   check_plan(config, schedule, kernel);
   check_weights(config, rng);
+  check_curvature(config, model);
   check_start(resume == nullptr ? x_init : resume->chains.x, *model);
   if (resume != nullptr) {
     check_resume(*resume, config);
@@ -552,10 +507,11 @@ TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const Kern
   for (size_t i = 0; i < fixed.levels.size(); ++i) {
     fixed.levels[i].step_size = result.pilot.levels[i].step_size;
   }
-  if (config.last_map == LastMap::curvature && config.curvature == 0.0 && x_init.size(0) > 0) {
+  if (config.last_map == LastMap::curvature && config.curvature.empty() && x_init.size(0) > 0) {
+    const at::NoGradGuard no_grad;
     const Target target(model, config.levels.back().level);
-    fixed.curvature = inverse_square_scale(target.evaluate(result.pilot.x).score);
-    ++result.pilot.evaluations_per_chain;
+    fixed.curvature = detail::factor_curvatures(model, target, result.pilot.x);
+    result.pilot.evaluations_per_chain += 2;
   }
   return result;
 }

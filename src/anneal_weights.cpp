@@ -10,6 +10,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "model_rows.hpp"
 #include "motet/error.hpp"
 
 namespace motet::detail {
@@ -137,7 +138,7 @@ void choose_ancestors(const Island& island, Resampling scheme, const double* uni
 }  // namespace
 
 Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule) {
-  const Tensor square = eval.score.to(at::kDouble).square().flatten(1).sum(1);
+  const Tensor square = square_norm(eval.score);
   if (!eval.square_sum.defined()) {
     return at::zeros_like(square);
   }

@@ -186,8 +186,13 @@ const Tensor& checkpoint_tensor(const TensorFile& file, const std::string& path,
   return found->second;
 }
 
+std::vector<double> checkpoint_numbers(const TensorFile& file, const std::string& path,
+                                       const std::string& name) {
+  return to_vector(checkpoint_tensor(file, path, name));
+}
+
 double checkpoint_number(const TensorFile& file, const std::string& path, const std::string& name) {
-  const std::vector<double> values = to_vector(checkpoint_tensor(file, path, name));
+  const std::vector<double> values = checkpoint_numbers(file, path, name);
   if (values.size() != 1) {
     refuse(path, name + " has " + std::to_string(values.size()) + " entries, must have 1");
   }

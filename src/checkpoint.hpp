@@ -47,6 +47,8 @@ void remove_checkpoint(const std::string& path);
 const Tensor& checkpoint_tensor(const TensorFile& file, const std::string& path,
                                 const std::string& name);
 double checkpoint_number(const TensorFile& file, const std::string& path, const std::string& name);
+std::vector<double> checkpoint_numbers(const TensorFile& file, const std::string& path,
+                                       const std::string& name);
 /// The same for a whole number in [0, max]; DataError for others.
 int64_t checkpoint_count(const TensorFile& file, const std::string& path, const std::string& name,
                          int64_t max);

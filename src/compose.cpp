@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "error_shape.hpp"
+#include "model_rows.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
@@ -29,8 +30,7 @@ void add_scaled(Tensor& sum, const Tensor& term, double weight) {
 
 // sum_i a_i |s_i|^2 of a factor that may itself be a product, (B) float64.
 Tensor square_sum_of(const Eval& eval) {
-  return eval.square_sum.defined() ? eval.square_sum
-                                   : eval.score.to(at::kDouble).square().flatten(1).sum(1);
+  return eval.square_sum.defined() ? eval.square_sum : detail::square_norm(eval.score);
 }
 
 class ScoreOnly : public Model {
@@ -44,7 +44,7 @@ class ScoreOnly : public Model {
   std::vector<int64_t> event_shape() const override { return model_->event_shape(); }
   std::string describe() const override { return "score of " + model_->describe(); }
   std::optional<NoiseSchedule> schedule() const override { return model_->schedule(); }
-  const Model& inner() const { return *model_; }
+  const ModelPtr& inner() const { return model_; }
 
  private:
   ModelPtr model_;
@@ -169,9 +169,30 @@ ModelPtr score_only(ModelPtr model) {
   return std::make_shared<ScoreOnly>(std::move(model));
 }
 
+std::vector<Term> factors(const ModelPtr& model) {
+  if (const auto* bare = dynamic_cast<const ScoreOnly*>(model.get())) {
+    std::vector<Term> inner = factors(bare->inner());
+    for (Term& term : inner) {
+      term.model = score_only(std::move(term.model));
+    }
+    return inner;
+  }
+  const auto* composed = dynamic_cast<const Product*>(model.get());
+  if (composed == nullptr) {
+    return {{model, 1.0}};
+  }
+  std::vector<Term> all;
+  for (const Term& term : composed->terms()) {
+    for (Term& inner : factors(term.model)) {
+      all.push_back({std::move(inner.model), term.exponent * inner.exponent});
+    }
+  }
+  return all;
+}
+
 double total_exponent(const Model& model) {
   if (const auto* bare = dynamic_cast<const ScoreOnly*>(&model)) {
-    return total_exponent(bare->inner());
+    return total_exponent(*bare->inner());
   }
   const auto* composed = dynamic_cast<const Product*>(&model);
   if (composed == nullptr) {

@@ -207,6 +207,15 @@ std::vector<TermConfig> read_terms(const Settings& settings, const std::string& 
   return terms;
 }
 
+// One number or a list of them.
+std::optional<Numbers> read_numbers(const Settings& settings, const std::string& name) {
+  if (!settings.given(name)) {
+    return std::nullopt;
+  }
+  return settings.holds<double>(name) ? Numbers{settings.get<double>(name)}
+                                      : settings.get<Numbers>(name);
+}
+
 std::optional<StepSizeRule> read_step_size(const Settings& settings) {
   StepSizeRule rule;
   if (settings.given_under("kernel.step_size")) {
@@ -220,12 +229,11 @@ std::optional<StepSizeRule> read_step_size(const Settings& settings) {
     rule.power = settings.get<double>("kernel.step_size.power");
     return rule;
   }
-  if (!settings.given("kernel.step_size")) {
+  const auto values = read_numbers(settings, "kernel.step_size");
+  if (!values) {
     return std::nullopt;
   }
-  rule.values = settings.holds<double>("kernel.step_size")
-                    ? Numbers{settings.get<double>("kernel.step_size")}
-                    : settings.get<Numbers>("kernel.step_size");
+  rule.values = *values;
   return rule;
 }
 
@@ -256,7 +264,7 @@ SamplerOverrides read_overrides(const Settings& settings) {
   overrides.placement = optional_word(settings, "anneal.placement", placement_from);
   overrides.reverse_step = optional_word(settings, "anneal.reverse_step", reverse_step_from);
   overrides.last_map = optional_word(settings, "anneal.last_map", last_map_from);
-  overrides.curvature = optional<double>(settings, "anneal.curvature");
+  overrides.curvature = read_numbers(settings, "anneal.curvature");
   overrides.start = optional<std::string>(settings, "anneal.start");
   overrides.evaluations = optional<int64_t>(settings, "evaluations");
   overrides.weighted = optional<bool>(settings, "weights.enabled");

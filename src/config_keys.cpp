@@ -259,9 +259,9 @@ std::vector<Key> anneal_keys() {
        .choices = {"none", "rescale", "tweedie", "curvature"},
        .doc = "the map from the last level to the data"},
       {.name = "anneal.curvature",
-       .types = {number},
-       .range = kPositive,
-       .doc = "last_map curvature: k of every chain, at no evaluation; absent: each chain's own"},
+       .types = {number, numbers},
+       .doc = "last_map curvature: k of the target, or of each of its factors (1 more evaluation); "
+              "absent: each chain's own"},
       {.name = "anneal.start",
        .types = {text},
        .choices = {"standard", "composition"},

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "diagnose_detail.hpp"
+#include "model_rows.hpp"
 #include "motet/error.hpp"
 #include "preset_start.hpp"
 

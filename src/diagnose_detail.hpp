@@ -24,9 +24,6 @@ double quantile(const std::vector<double>& sorted, double prob);
 /// The finite entries of a tensor, sorted.
 std::vector<double> sorted_finite(const Tensor& values);
 
-/// (B) bool: rows without a NaN or infinity.
-Tensor finite_rows(const Tensor& x);
-
 /// The held-out test at the scale of the target at the plan's last level.
 HeldOutTest held_out_test(const Model& target, const NoiseSchedule& schedule,
                           const Sampler& sampler, double scale, const DiagnoseConfig& config,

@@ -11,7 +11,9 @@
 #include <limits>
 #include <numbers>
 
+#include "anneal_last_map.hpp"
 #include "diagnose_detail.hpp"
+#include "model_rows.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
@@ -217,11 +219,9 @@ PathProbe probe_paths(const Target& target, const KernelConfig& kernel, double s
 }
 
 double local_scale(const Tensor& score) {
-  const Tensor square = event_dot(score, score);
-  const double median = detail::quantile(detail::sorted_finite(square), 0.5);
-  const auto d = static_cast<double>(score[0].numel());
-  // Median of chi^2 with d degrees of freedom (Wilson and Hilferty 1931).
-  return std::sqrt(d * std::pow(1.0 - 2.0 / (9.0 * d), 3.0) / median);
+  return detail::finite_rows(score).any().item<bool>()
+             ? 1.0 / std::sqrt(detail::inverse_square_scale(score))
+             : std::numeric_limits<double>::quiet_NaN();
 }
 
 Estimate curl_ratio(const Target& target, const Tensor& x, int64_t num_probes, Rng& rng) {

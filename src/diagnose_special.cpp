@@ -103,6 +103,4 @@ std::vector<double> sorted_finite(const Tensor& values) {
   return result;
 }
 
-Tensor finite_rows(const Tensor& x) { return at::isfinite(x).flatten(1).all(1); }
-
 }  // namespace motet::detail

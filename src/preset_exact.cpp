@@ -12,6 +12,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "model_rows.hpp"
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
 #include "motet/preset.hpp"
@@ -111,21 +112,28 @@ void check_levels(const std::vector<int64_t>& levels, const NoiseSchedule& sched
 }
 
 std::vector<LevelPlan> make_plan(const NoiseSchedule& schedule, const std::vector<int64_t>& levels,
-                                 int64_t evaluations, int64_t num_leapfrog) {
+                                 int64_t evaluations, int64_t num_leapfrog, int64_t last_map) {
   const auto count = static_cast<int64_t>(levels.size());
   const int64_t base = sum_of_base_steps(count);
-  const double scale =
-      static_cast<double>(evaluations - count) / static_cast<double>(num_leapfrog * base);
-  if (scale < 1.0) {
+  const int64_t needed = count + num_leapfrog * base + last_map;
+  if (evaluations < needed) {
     fail_budget(evaluations, "but " + std::to_string(count) + " levels and trajectories of " +
                                  std::to_string(num_leapfrog) + " leapfrogs need at least " +
-                                 std::to_string(count + num_leapfrog * base) +
+                                 std::to_string(needed) +
                                  "; raise it, or give fewer levels or leapfrogs");
   }
+  const double scale = static_cast<double>(evaluations - count - last_map) /
+                       static_cast<double>(num_leapfrog * base);
   std::vector<LevelPlan> plan;
   for (size_t i = 0; i < levels.size(); ++i) {
     const auto steps = static_cast<double>(base_steps(i, levels.size())) * scale;
     plan.push_back({schedule.level(levels[i]), static_cast<int64_t>(steps), 0.0});
+    evaluations -= 1 + plan.back().num_steps * num_leapfrog;
+  }
+  // What rounding left over, a step a level, from the last one up.
+  for (size_t i = plan.size(); i > 0 && evaluations - last_map >= num_leapfrog; --i) {
+    ++plan[i - 1].num_steps;
+    evaluations -= num_leapfrog;
   }
   return plan;
 }
@@ -142,7 +150,7 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
   const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
   const Tensor x = draws.normal_like(at::empty(shape, options)) * std::sqrt(variance);
   const Tensor score = Target(target, level).evaluate(x).score;
-  const Tensor gap = score.to(at::kDouble).add(x, 1.0 / variance).square().flatten(1).sum(1);
+  const Tensor gap = detail::square_norm(score.to(at::kDouble).add(x, 1.0 / variance));
   const double mean = gap.mean().item<double>() * variance / num_coordinates;
   return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
 }
@@ -157,10 +165,13 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
                       "exponent to a positive factor, or add one");
   }
   const int64_t num_leapfrog = choose_leapfrogs(config);
+  // The last map of several factors looks at each of them once more.
+  const int64_t last_map = factors(target).size() > 1 ? 1 : 0;
   std::vector<int64_t> levels = config.levels;
   if (levels.empty()) {
-    const int64_t count = std::clamp((config.evaluations - 9 * num_leapfrog) / (1 + num_leapfrog),
-                                     kMinLevels, kMaxLevels);
+    const int64_t count =
+        std::clamp((config.evaluations - last_map - 9 * num_leapfrog) / (1 + num_leapfrog),
+                   kMinLevels, kMaxLevels);
     levels = spread_levels(schedule, choose_first(target, schedule, rng, device), count);
   }
   check_levels(levels, schedule);
@@ -173,7 +184,7 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
   sampler.kernel_config.guard = 1.0;
   sampler.kernel = make_kernel(sampler.kernel_config);
   AnnealConfig& anneal = sampler.anneal;
-  anneal.levels = make_plan(schedule, levels, config.evaluations, num_leapfrog);
+  anneal.levels = make_plan(schedule, levels, config.evaluations, num_leapfrog, last_map);
   anneal.placement = Placement::before_reverse;
   anneal.last_map = LastMap::curvature;
   anneal.weights = WeightConfig{};
@@ -182,6 +193,7 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
   anneal.adapt = AdaptConfig{.cap = 0.5 * std::numbers::pi / static_cast<double>(num_leapfrog)};
   anneal.adapt->start = std::min(anneal.adapt->start, anneal.adapt->cap);
   sampler.start_sd = anneal.levels.front().level.sigma() / std::sqrt(exponent);
+  sampler.evaluations_per_chain = last_map;
   for (const LevelPlan& level : anneal.levels) {
     sampler.evaluations_per_chain += 1 + level.num_steps * num_leapfrog;
   }

@@ -189,7 +189,7 @@ class SampleRun {
     record.num_chains = static_cast<int64_t>(number("tune.num_chains"));
     record.evaluations_per_chain = static_cast<int64_t>(number("tune.evaluations"));
     record.seconds = number("tune.seconds");
-    sampler_.anneal.curvature = number("tune.curvature");
+    sampler_.anneal.curvature = detail::checkpoint_numbers(file, checkpoint_, "tune.curvature");
     sampler_.anneal.adapt.reset();
     outcome_.tune = record;
   }
@@ -312,7 +312,7 @@ class SampleRun {
       file.tensors["tune.evaluations"] =
           number(static_cast<double>(outcome_.tune->evaluations_per_chain));
       file.tensors["tune.seconds"] = number(outcome_.tune->seconds);
-      file.tensors["tune.curvature"] = number(sampler_.anneal.curvature);
+      file.tensors["tune.curvature"] = at::tensor(sampler_.anneal.curvature, at::kDouble);
     }
     file.tensors["run.kept"] = kept_.defined() ? kept_ : at::zeros({0}, at::kFloat);
     detail::write_checkpoint(checkpoint_, std::move(file), "sample", identity_);

@@ -101,8 +101,12 @@ std::vector<std::string> found_settings(const SampleConfig& config, const Sample
       "tuned.seed=" + std::to_string(config.seed),
       "tuned.num_chains=" + std::to_string(record.num_chains),
       "tuned.acceptance=" + list_text(acceptance)};
-  if (sampler.anneal.last_map == LastMap::curvature) {
-    settings.push_back("anneal.curvature=" + detail::number_text(sampler.anneal.curvature));
+  if (!sampler.anneal.curvature.empty()) {
+    std::vector<std::string> curvature;
+    for (const double k : sampler.anneal.curvature) {
+      curvature.push_back(detail::number_text(k));
+    }
+    settings.push_back("anneal.curvature=" + list_text(curvature));
   }
   return settings;
 }

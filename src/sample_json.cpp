@@ -87,7 +87,7 @@ Json sampler_json(const Sampler& sampler) {
           {"placement", to_string(anneal.placement)},
           {"reverse_step", to_string(anneal.reverse_step)},
           {"last_map", to_string(anneal.last_map)},
-          {"curvature", anneal.curvature > 0.0 ? Json(anneal.curvature) : Json(nullptr)},
+          {"curvature", anneal.curvature.empty() ? Json(nullptr) : Json(anneal.curvature)},
           {"start_sd", sampler.start_sd},
           {"weights", anneal.weights ? weights_json(*anneal.weights) : Json(nullptr)}};
 }

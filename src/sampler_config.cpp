@@ -206,6 +206,23 @@ void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
   }
 }
 
+void set_curvature(const SampleConfig& config, const ModelPtr& target, AnnealConfig& anneal) {
+  if (!config.overrides.curvature) {
+    return;
+  }
+  if (anneal.last_map != LastMap::curvature) {
+    fail(config, "anneal.curvature is given, but anneal.last_map is " +
+                     in_quotes(to_string(anneal.last_map)));
+  }
+  anneal.curvature = *config.overrides.curvature;
+  const size_t num_factors = factors(target).size();
+  if (anneal.curvature.size() != 1 && anneal.curvature.size() != num_factors) {
+    fail(config, "anneal.curvature has " + std::to_string(anneal.curvature.size()) +
+                     " entries, must have 1, or one for each of the " +
+                     std::to_string(num_factors) + " factors of " + target->describe());
+  }
+}
+
 double start_sd(const SampleConfig& config, const Model& target, const Sampler& sampler) {
   if (!config.overrides.start) {
     return sampler.start_sd;
@@ -269,11 +286,7 @@ Sampler resolve_sampler(const SampleConfig& config, const ModelPtr& target,
   anneal.placement = overrides.placement.value_or(anneal.placement);
   anneal.reverse_step = overrides.reverse_step.value_or(anneal.reverse_step);
   anneal.last_map = overrides.last_map.value_or(anneal.last_map);
-  if (overrides.curvature && anneal.last_map != LastMap::curvature) {
-    fail(config, "anneal.curvature is given, but anneal.last_map is " +
-                     in_quotes(to_string(anneal.last_map)));
-  }
-  anneal.curvature = overrides.curvature.value_or(anneal.curvature);
+  set_curvature(config, target, anneal);
   set_weights(config, anneal);
   sampler.start_sd = start_sd(config, *target, sampler);
   check_plan(config, sampler);

@@ -35,7 +35,8 @@ enum class LastMap {
   tweedie,  ///< g = sigma^2: the reverse process's own last step; too sharp after exact MCMC
   /// g = (1 - sqrt(1 - sigma^2 k)) / k, k each chain's own curvature of -log p along its score (one
   /// more evaluation; no mean over chains, which would tie a chain's bits to its batch), sigma^2 k
-  /// kept in [0, 1]: exact for isotropic Gaussian modes.
+  /// kept in [0, 1]: exact for isotropic Gaussian modes of one factor. With given curvatures, see
+  /// AnnealConfig::curvature, a product's factors lose their noise each on its own.
   curvature,
 };
 std::string to_string(Placement value);
@@ -100,9 +101,11 @@ struct AnnealConfig {
   /// Set: LevelPlan::step_size is found on the way instead of given. The chains of a call then
   /// depend on each other: for pilot runs, whose step sizes a second run takes over as fixed.
   std::optional<AdaptConfig> adapt = std::nullopt;
-  /// > 0: the curvature k of LastMap::curvature for all chains, at no evaluation; 0: each chain's
-  /// own.
-  double curvature = 0.0;
+  /// Of LastMap::curvature, for all chains. Empty: each chain's own. One for each of
+  /// factors(model): k of each, so that the map is exact where all factors are isotropic Gaussians,
+  /// whatever their exponents; 1 evaluation where there are several. One number for a target of
+  /// several: k of the whole, at no evaluation.
+  std::vector<double> curvature = {};
 };
 
 /// Rules that fill LevelPlan::step_size.
@@ -179,10 +182,10 @@ struct TuneResult {
   SampleResult pilot;   ///< the run that it was measured on; x at the last level
 };
 
-/// `config` with step sizes (and the curvature of the last map, where that one takes it and
-/// config.curvature is 0) measured on a pilot run of the chains x_init, by config.adapt (its
-/// defaults when unset). Costs the pilot's evaluations, and 1 for the curvature. Throws as
-/// anneal().
+/// `config` with step sizes (and the factors' curvatures for the last map, where that one takes
+/// them and config.curvature is empty) measured on a pilot run of the chains x_init, by
+/// config.adapt (its defaults when unset). Costs the pilot's evaluations, and 2 for the curvatures.
+/// Throws as anneal().
 TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
                 const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
                 const Observer& observer = {});

@@ -25,6 +25,10 @@ ModelPtr product(std::vector<Term> terms);
 /// know of the same law. To try a sampler on exact scores. Throws ConfigError for null.
 ModelPtr score_only(ModelPtr model);
 
+/// The factors of a product, nested ones multiplied out: Eval::score is the sum of exponent * score.
+/// {model, 1} for any other model.
+std::vector<Term> factors(const ModelPtr& model);
+
 /// Sum of the exponents of a product's factors, nested ones multiplied out; 1 for any other model.
 /// At high noise the product is near N(0, sigma^2 / total_exponent I).
 double total_exponent(const Model& model);

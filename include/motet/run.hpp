@@ -60,7 +60,7 @@ struct SamplerOverrides {
   std::optional<Placement> placement;
   std::optional<ReverseStep> reverse_step;
   std::optional<LastMap> last_map;
-  std::optional<double> curvature;
+  std::optional<std::vector<double>> curvature;
   std::optional<std::string> start;    ///< "standard", "composition"
   std::optional<int64_t> evaluations;  ///< of sampler "exact": its budget
   std::optional<bool> weighted;

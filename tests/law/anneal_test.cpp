@@ -158,6 +158,55 @@ TEST(AnnealLaw, LastMapsOfAGaussianHaveTheirVariances) {
   }
 }
 
+// Exact draws of a product's law at the last level, carried to the data's law: mean and variance of
+// sum_i a_i log N(m_i, v_i), factors of unlike widths and places, one negated.
+void expect_product_map(const std::vector<double>& curvatures, bool is_right) {
+  const NoiseSchedule schedule = NoiseSchedule::from_alpha_bars({0.9});
+  const NoiseLevel level = schedule.level(0);
+  const double noise = 1.0 - level.alpha_bar;
+  struct Factor {
+    double mean, sd, exponent;
+  };
+  const std::vector<Factor> factors = {{0.3, 0.3, 1.3}, {-0.2, 0.5, 0.8}, {0.5, 1.5, -0.4}};
+  std::vector<Term> terms;
+  double precision = 0.0, pull = 0.0, data_precision = 0.0, data_pull = 0.0;
+  for (const Factor& factor : factors) {
+    terms.push_back(
+        {gaussian({factor.mean, factor.mean}, {factor.sd, factor.sd}), factor.exponent});
+    const double variance = level.alpha_bar * factor.sd * factor.sd + noise;
+    precision += factor.exponent / variance;
+    pull += factor.exponent * std::sqrt(level.alpha_bar) * factor.mean / variance;
+    data_precision += factor.exponent / (factor.sd * factor.sd);
+    data_pull += factor.exponent * factor.mean / (factor.sd * factor.sd);
+  }
+  AnnealConfig config = plan(schedule, {0}, 0, 0.0);
+  config.last_map = LastMap::curvature;
+  config.curvature = curvatures;
+  const Rng rng(31);
+  const Tensor x = pull / precision + standard_normal(rng, 40000, 2) / std::sqrt(precision);
+  const Tensor mapped = anneal(product(terms), schedule, nullptr, config, x, rng).x;
+  const double z_mean = (mapped.mean().item<double>() - data_pull / data_precision) *
+                        std::sqrt(80000.0 * data_precision);
+  const double z_variance =
+      (mapped.var().item<double>() * data_precision - 1.0) * std::sqrt(80000.0 / 2.0);
+  if (is_right) {
+    EXPECT_LT(std::abs(z_mean), 4.0);
+    EXPECT_LT(std::abs(z_variance), 4.0);
+  } else {
+    EXPECT_GT(std::abs(z_mean) + std::abs(z_variance), 8.0);
+  }
+}
+
+TEST(AnnealLaw, TheLastMapTakesEachFactorsNoiseOff) {
+  std::vector<double> curvatures;
+  for (const double sd : {0.3, 0.5, 1.5}) {
+    curvatures.push_back(1.0 / (0.9 * sd * sd + 0.1));
+  }
+  expect_product_map(curvatures, true);
+  expect_product_map({}, false);  // as if the product were one law
+  expect_product_map({curvatures[1], curvatures[0], curvatures[2]}, false);
+}
+
 // Chains that never meet the NaN have the bits they would have without it.
 void expect_isolated(const KernelPtr& kernel, double step_size) {
   constexpr double kBound = 1.6;

@@ -77,14 +77,16 @@ AnnealConfig plan(const NoiseSchedule& schedule, Placement placement, LastMap la
 }
 
 // Evaluations a chain at each of the four levels; the kernel costs 3 a step, 2 steps a level.
-std::vector<int64_t> anneal_cost(Placement placement, LastMap last_map) {
+std::vector<int64_t> anneal_cost(Placement placement, LastMap last_map,
+                                 const std::vector<double>& curvature = {}) {
   const NoiseSchedule schedule = NoiseSchedule::cosine(10);
   const auto counting = std::make_shared<CountingModel>(score_only(ring()));
   Rng rng(2);
   const Tensor x = rng.normal_like(at::empty({kNumChains, 2}, at::kDouble));
   const auto kernel = std::make_shared<Hmc>(leapfrogs(3), curve_ratio());
-  const SampleResult result =
-      anneal(counting, schedule, kernel, plan(schedule, placement, last_map), x, rng);
+  AnnealConfig config = plan(schedule, placement, last_map);
+  config.curvature = curvature;
+  const SampleResult result = anneal(counting, schedule, kernel, config, x, rng);
   EXPECT_EQ(result.evaluations_per_chain, counting->num_calls());
   EXPECT_EQ(counting->num_rows(), counting->num_calls() * kNumChains);
   std::vector<int64_t> evaluations;
@@ -107,6 +109,22 @@ TEST(CostLaw, TheLastMapIsFreeAfterMcmcButForTheCurvature) {
   EXPECT_EQ(anneal_cost(Placement::none, LastMap::tweedie), (Costs{1, 1, 1, 1}));
   EXPECT_EQ(anneal_cost(Placement::pure, LastMap::tweedie), (Costs{7, 7, 7, 7}));
   EXPECT_EQ(anneal_cost(Placement::pure, LastMap::curvature), (Costs{7, 7, 7, 8}));
+  EXPECT_EQ(anneal_cost(Placement::pure, LastMap::curvature, {3.0}), (Costs{7, 7, 7, 7}));
+}
+
+TEST(CostLaw, TheLastMapOfSeveralFactorsLooksAtEachOnceMore) {
+  const NoiseSchedule schedule = NoiseSchedule::cosine(10);
+  const auto first = std::make_shared<CountingModel>(score_only(ring()));
+  const auto second = std::make_shared<CountingModel>(score_only(bar()));
+  AnnealConfig config = plan(schedule, Placement::before_reverse, LastMap::curvature);
+  config.curvature = {600.0, 5.0};
+  Rng rng(2);
+  const SampleResult result = anneal(product({{first}, {second}}), schedule,
+                                     std::make_shared<Hmc>(leapfrogs(3), curve_ratio()), config,
+                                     rng.normal_like(at::empty({kNumChains, 2}, at::kDouble)), rng);
+  EXPECT_EQ(result.evaluations_per_chain, 29);
+  EXPECT_EQ(first->num_calls(), 29);
+  EXPECT_EQ(second->num_calls(), 29);
 }
 
 // Every tensor of a state, copied; bitwise comparison by at::equal.

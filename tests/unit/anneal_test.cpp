@@ -82,6 +82,16 @@ TEST(AnnealCheck, RefusesMissingPieces) {
       "\"gaussian\", but is Long of shape [4, 2]");
 }
 
+TEST(AnnealCheck, RefusesCurvaturesThatFitNoFactors) {
+  AnnealConfig config = plan({0}, 0);
+  config.last_map = LastMap::curvature;
+  const ModelPtr two = product({{gaussian(0.0, 1.0)}, {gaussian(1.0, 1.0), 0.5}});
+  config.curvature = {1.0, 2.0, 3.0};
+  EXPECT_THROW_MSG(anneal(two, schedule(), nullptr, config, start(), Rng(0)), ConfigError,
+                   "anneal: curvature has 3 entries, must have 0, 1 or one for each of the 2 "
+                   "factors of \"product(gaussian, gaussian^0.5)\", all finite");
+}
+
 TEST(AnnealCheck, NamesUnknownWords) {
   EXPECT_THROW_MSG(
       placement_from("before"), ConfigError,

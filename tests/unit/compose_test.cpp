@@ -88,6 +88,21 @@ TEST(Product, OfScoresOnlySharesOneTensorForScoreAndRemainder) {
   EXPECT_TRUE(eval.remainder.is_same(eval.score));
 }
 
+TEST(Product, GivesItsFactorsMultipliedOut) {
+  const ModelPtr a = standard_normal(true, 2, "a");
+  const ModelPtr b = standard_normal(false, 2, "b");
+  const ModelPtr nested = product({{score_only(product({{a, 2.0}, {b, 0.5}})), -3.0}, {a, 1.0}});
+  const std::vector<Term> found = factors(nested);
+  ASSERT_EQ(found.size(), 3U);
+  EXPECT_EQ(found[0].exponent, -6.0);
+  EXPECT_EQ(found[1].exponent, -1.5);
+  EXPECT_EQ(found[2].exponent, 1.0);
+  EXPECT_EQ(found[0].model->describe(), "score of a");
+  EXPECT_FALSE(found[0].model->is_exact());
+  EXPECT_EQ(found[2].model, a);
+  EXPECT_EQ(factors(a).front().model, a);
+}
+
 TEST(Product, DescribesItsFactorsAndExponents) {
   const auto a = standard_normal(true, 2, "a");
   EXPECT_EQ(product({{a, 1.0}, {standard_normal(true, 2, "b"), 0.5}})->describe(),

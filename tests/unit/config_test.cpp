@@ -396,6 +396,9 @@ TEST_F(Sampling, RefusesSettingsWithoutEffect) {
           "weights.enabled = false, but other keys of [weights] are given; leave them out");
   refused("[anneal]\nlast_map = \"none\"\ncurvature = 100.0\n",
           "anneal.curvature is given, but anneal.last_map is \"none\"");
+  refused("[anneal]\ncurvature = [1.0, 2.0, 3.0]\n",
+          "anneal.curvature has 3 entries, must have 1, or one for each of the 2 factors of "
+          "product(ring, bar)");
   refused("[ratio]\ntype = \"line\"\n",
           "ratio.num_points is missing; ratio.type = \"line\" needs it");
   refused("[kernel]\nstep_size = [0.1, 0.2]\n",

@@ -27,8 +27,9 @@ Sampler make(const ExactConfig& config, const ModelPtr& target = benchmark()) {
   return make_exact_sampler(target, schedule(), config, Rng(1));
 }
 
+// With the look at both factors that the last map takes.
 int64_t cost(const Sampler& sampler) {
-  int64_t sum = 0;
+  int64_t sum = 1;
   for (const LevelPlan& level : sampler.anneal.levels) {
     sum += 1 + level.num_steps * sampler.kernel_config.hmc.num_leapfrog;
   }
@@ -40,14 +41,14 @@ TEST(ExactSampler, KeepsToItsBudget) {
     const Sampler sampler = make({.evaluations = evaluations});
     EXPECT_EQ(cost(sampler), sampler.evaluations_per_chain);
     EXPECT_LE(cost(sampler), evaluations);
-    EXPECT_GT(static_cast<double>(cost(sampler)), 0.7 * static_cast<double>(evaluations));
+    EXPECT_GE(cost(sampler), evaluations - 1);
     EXPECT_EQ(sampler.anneal.levels.back().level.index, 0);
   }
 }
 
 TEST(ExactSampler, LevelsFallInEqualStepsOfLogVWhereTheScheduleIsFine) {
-  const Sampler sampler =
-      make_exact_sampler(benchmark(), NoiseSchedule::cosine(1000), {.evaluations = 105}, Rng(1));
+  const NoiseSchedule fine = NoiseSchedule::cosine(1000);
+  const Sampler sampler = make_exact_sampler(benchmark(), fine, {.evaluations = 105}, Rng(1));
   const auto log_v = [](const NoiseLevel& level) {
     return std::log((1.0 - level.alpha_bar) / level.alpha_bar);
   };
@@ -57,9 +58,15 @@ TEST(ExactSampler, LevelsFallInEqualStepsOfLogVWhereTheScheduleIsFine) {
                        log_v(sampler.anneal.levels[i].level));
   }
   const double first = spacings.front();
-  for (size_t i = 0; i + 3 < spacings.size(); ++i) {
+  size_t i = 0;
+  for (; i < spacings.size(); ++i) {
+    const NoiseLevel& next = sampler.anneal.levels[i + 1].level;
+    if (log_v(fine.level(next.index + 1)) - log_v(next) > 0.25 * first) {
+      break;
+    }
     EXPECT_NEAR(spacings[i], first, 0.25 * first) << i;
   }
+  EXPECT_GT(i, 15U);
 }
 
 // For one Gaussian factor to the power 2 the discrepancy is known: the product's score is
@@ -104,10 +111,10 @@ TEST(ExactSampler, RefusesWhatItCannotSample) {
   EXPECT_THROW_MSG(make({.evaluations = 28, .levels = {60, 50, 40, 30, 20, 10, 5, 2, 1, 0}}),
                    ConfigError,
                    "exact: evaluations = 28, but 10 levels and trajectories of 1 leapfrogs need at "
-                   "least 29; raise it, or give fewer levels or leapfrogs");
+                   "least 30; raise it, or give fewer levels or leapfrogs");
   EXPECT_THROW_MSG(make({.evaluations = 30, .num_leapfrog = 3}), ConfigError,
                    "exact: evaluations = 30, but 4 levels and trajectories of 3 leapfrogs need at "
-                   "least 43; raise it, or give fewer levels or leapfrogs");
+                   "least 44; raise it, or give fewer levels or leapfrogs");
 }
 
 }  // namespace
