@@ -11,7 +11,6 @@
 
 #include <torch/types.h>
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -19,6 +18,7 @@
 #include <sstream>
 
 #include "anneal_last_map.hpp"
+#include "anneal_mass.hpp"
 #include "anneal_weights.hpp"
 #include "model_rows.hpp"
 #include "motet/compose.hpp"
@@ -81,42 +81,6 @@ void check_plan(const AnnealConfig& config, const NoiseSchedule& schedule,
     if (kernel == nullptr) {
       fail_level(i, plan, "has MCMC steps, but no kernel is given; give one, or placement none");
     }
-  }
-}
-
-void check_weights(const AnnealConfig& config, const Rng& rng) {
-  if (!config.weights) {
-    return;
-  }
-  const WeightConfig& weights = *config.weights;
-  std::ostringstream text;
-  if (config.placement == Placement::pure) {
-    text << "placement = \"pure\" has no reverse steps to weight; use before_reverse";
-  } else if (weights.island_size < 2) {
-    text << "island_size = " << weights.island_size << ", must be >= 2";
-  } else if (!(weights.ess_threshold >= 0.0 && weights.ess_threshold <= 1.0)) {
-    text << "ess_threshold = " << weights.ess_threshold << ", must be in [0, 1]";
-  } else if (!(weights.max_share == 0.0 || weights.max_share >= 1.0)) {
-    text << "max_share = " << weights.max_share << ", must be 0 (never cut) or >= 1";
-  } else if (rng.first_chain() % weights.island_size != 0) {
-    text << "the first chain is " << rng.first_chain() << ", which begins no island of "
-         << weights.island_size;
-  } else {
-    return;
-  }
-  throw ConfigError("anneal: weights: " + text.str());
-}
-
-void check_curvature(const AnnealConfig& config, const ModelPtr& model) {
-  const size_t given = config.curvature.size();
-  const size_t num_factors = factors(model).size();
-  const bool is_finite = std::all_of(config.curvature.begin(), config.curvature.end(),
-                                     [](double k) { return std::isfinite(k); });
-  if ((given > 1 && given != num_factors) || !is_finite) {
-    throw ConfigError("anneal: curvature has " + std::to_string(given) +
-                      " entries, must have 0, 1 or one for each of the " +
-                      std::to_string(num_factors) + " factors of \"" + model->describe() +
-                      "\", all finite");
   }
 }
 
@@ -213,15 +177,18 @@ class Annealer {
 
   void run_level() {
     const LevelPlan& plan = config_.levels[position()];
-    const Target target(model_, plan.level);
+    Target target(model_, plan.level);
     evaluations_booked_ = 0;
     seconds_booked_ = 0.0;
     if (config_.weights && state_.step == 0) {
       update_weights(target);
     }
     const int64_t num_steps = num_steps_here();
-    while (state_.step < num_steps) {
+    if (num_steps > 0) {
       ensure_evaluated(target);
+      use_mass(target);
+    }
+    while (state_.step < num_steps) {
       Rng rng = rng_.at(plan.level.index, state_.step);
       const double step_size = config_.adapt ? adapted_step_size() : plan.step_size;
       Step step = kernel_->step(target, state_.chains, step_size, rng);
@@ -242,6 +209,19 @@ class Annealer {
     }
     leave_level(target);
     notify();
+  }
+
+  // Between levels momenta are those of unit mass.
+  void use_mass(Target& target) {
+    const bool is_sought = config_.adapt && config_.adapt->diagonal_mass;
+    if (is_sought && state_.step == 0) {
+      stats().mass = detail::diagonal_mass(state_.chains.eval.score);
+    }
+    const Tensor& mass = is_sought ? stats().mass : config_.levels[position()].mass;
+    target.set_mass(mass.defined() ? mass.to(state_.chains.x.options()) : mass);
+    if (state_.step == 0) {
+      detail::scale_momentum(target, 0.5, state_.chains);
+    }
   }
 
   double adapted_step_size() {
@@ -336,6 +316,7 @@ class Annealer {
       state_.chains.x = moved;
     }
     book_costs(target);
+    detail::scale_momentum(target, -0.5, state_.chains);
     state_.chains.eval = {};
     state_.step = 0;
     ++state_.level_position;
@@ -484,8 +465,9 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
                     const Observer& observer, const AnnealState* resume) {
   check_model(model, schedule);
   check_plan(config, schedule, kernel);
-  check_weights(config, rng);
-  check_curvature(config, model);
+  detail::check_masses(config, kernel, *model);
+  detail::check_weights(config, rng);
+  detail::check_curvature(config, model);
   check_start(resume == nullptr ? x_init : resume->chains.x, *model);
   if (resume != nullptr) {
     check_resume(*resume, config);
@@ -506,6 +488,8 @@ TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const Kern
   fixed.adapt.reset();
   for (size_t i = 0; i < fixed.levels.size(); ++i) {
     fixed.levels[i].step_size = result.pilot.levels[i].step_size;
+    const Tensor& mass = result.pilot.levels[i].mass;
+    fixed.levels[i].mass = mass.defined() ? mass : fixed.levels[i].mass;
   }
   if (config.last_map == LastMap::curvature && config.curvature.empty() && x_init.size(0) > 0) {
     const at::NoGradGuard no_grad;

@@ -16,6 +16,7 @@
 
 #include "model_rows.hpp"
 #include "motet/compose.hpp"
+#include "motet/error.hpp"
 
 namespace motet::detail {
 namespace {
@@ -136,6 +137,19 @@ std::vector<double> factor_curvatures(const ModelPtr& model, const Target& targe
     curvatures.push_back(finite.numel() > 0 ? finite.median().item<double>() : 0.0);
   }
   return curvatures;
+}
+
+void check_curvature(const AnnealConfig& config, const ModelPtr& model) {
+  const size_t given = config.curvature.size();
+  const size_t num_factors = factors(model).size();
+  const bool is_finite = std::all_of(config.curvature.begin(), config.curvature.end(),
+                                     [](double k) { return std::isfinite(k); });
+  if ((given > 1 && given != num_factors) || !is_finite) {
+    throw ConfigError("anneal: curvature has " + std::to_string(given) +
+                      " entries, must have 0, 1 or one for each of the " +
+                      std::to_string(num_factors) + " factors of \"" + model->describe() +
+                      "\", all finite");
+  }
 }
 
 Mapped last_map(const ModelPtr& model, const Target& target, const ChainState& chains, LastMap kind,

@@ -11,6 +11,9 @@ namespace motet::detail {
 /// Medians, since a few stray chains have scores as large as they like.
 double inverse_square_scale(const Tensor& score);
 
+/// Throws ConfigError unless AnnealConfig::curvature fits the factors of `model`.
+void check_curvature(const AnnealConfig& config, const ModelPtr& model);
+
 struct Mapped {
   Tensor x;                 ///< (B, *event)
   int64_t evaluations = 0;  ///< spent on other models than the target

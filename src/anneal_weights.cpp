@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <sstream>
 
 #include "model_rows.hpp"
 #include "motet/error.hpp"
@@ -136,6 +137,29 @@ void choose_ancestors(const Island& island, Resampling scheme, const double* uni
 }
 
 }  // namespace
+
+void check_weights(const AnnealConfig& config, const Rng& rng) {
+  if (!config.weights) {
+    return;
+  }
+  const WeightConfig& weights = *config.weights;
+  std::ostringstream text;
+  if (config.placement == Placement::pure) {
+    text << "placement = \"pure\" has no reverse steps to weight; use before_reverse";
+  } else if (weights.island_size < 2) {
+    text << "island_size = " << weights.island_size << ", must be >= 2";
+  } else if (!(weights.ess_threshold >= 0.0 && weights.ess_threshold <= 1.0)) {
+    text << "ess_threshold = " << weights.ess_threshold << ", must be in [0, 1]";
+  } else if (!(weights.max_share == 0.0 || weights.max_share >= 1.0)) {
+    text << "max_share = " << weights.max_share << ", must be 0 (never cut) or >= 1";
+  } else if (rng.first_chain() % weights.island_size != 0) {
+    text << "the first chain is " << rng.first_chain() << ", which begins no island of "
+         << weights.island_size;
+  } else {
+    return;
+  }
+  throw ConfigError("anneal: weights: " + text.str());
+}
 
 Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule) {
   const Tensor square = square_norm(eval.score);

@@ -5,6 +5,9 @@
 
 namespace motet::detail {
 
+/// Throws ConfigError unless config.weights, if there are any, fit the plan and rng's first chain.
+void check_weights(const AnnealConfig& config, const Rng& rng);
+
 /// Half of the rate at which log w grows as noise falls, (B) float64:
 ///   log_v: 1/2 sigma^2 (|s|^2 - sum_i a_i |s_i|^2),  v: 1/2 alpha_bar (|s|^2 - sum_i a_i |s_i|^2).
 /// `eval` must carry square_sum or be of a single factor (rate 0).

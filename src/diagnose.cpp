@@ -66,6 +66,7 @@ class RecordingKernel : public Kernel {
   }
   double step_size_for(double length) const override { return kernel_->step_size_for(length); }
   bool is_adjusted() const override { return kernel_->is_adjusted(); }
+  bool takes_mass() const override { return kernel_->takes_mass(); }
   std::string describe() const override { return kernel_->describe(); }
   const std::map<int64_t, Record>& records() const { return records_; }
 
@@ -213,12 +214,13 @@ class Diagnoser {
       record = &recorder_->records().at(plan.level.index);
     }
     row.ess = ess_.at(plan.level.index);
-    const Target target(target_, plan.level);
+    Target target(target_, plan.level);
     const Tensor& all = record ? record->x : entries_.at(plan.level.index);
     const Tensor finite = detail::finite_rows(all).nonzero().squeeze(1);
     const Tensor x = all.index_select(0, finite);
     row.num_measured = x.size(0);
     if (row.num_measured >= kMinMeasured) {
+      target.set_mass(plan.mass.defined() ? plan.mass.to(x.options()) : plan.mass);
       const Eval eval = target.evaluate(x);
       row.scale = local_scale(eval.score);
       is_exact_ = !eval.remainder.defined();

@@ -230,6 +230,9 @@ HeldOutTest held_out_test(const Model& target, const NoiseSchedule& schedule,
 
   Sampler same = sampler;
   same.anneal.last_map = LastMap::none;  // whose law is known only for isotropic modes
+  for (LevelPlan& plan : same.anneal.levels) {
+    plan.mass = Tensor();  // of the target's own widths; the factors are about as wide all round
+  }
   if (same.anneal.weights) {
     same.anneal.weights->island_size = result.num_chains / kNumIslands;
   }

@@ -131,14 +131,17 @@ Proposal propose_langevin(const Target& target, double step_size, const Tensor& 
           (event_dot(ahead, ahead) - event_dot(back, back)) / (4.0 * step_size)};
 }
 
-Tensor mass_of(const HmcConfig& hmc, const Tensor& x) {
+Tensor mass_of(const Target& target, const HmcConfig& hmc, const Tensor& x) {
+  if (target.mass().defined()) {
+    return target.mass().to(x.options());
+  }
   return hmc.mass.empty() ? at::ones({1}, x.options())
                           : at::tensor(hmc.mass, x.options()).view(x.sizes().slice(1));
 }
 
 Proposal propose_trajectory(const Target& target, const HmcConfig& hmc, double step_size,
                             const Tensor& x, const Eval& eval, Rng& rng) {
-  const Tensor mass = mass_of(hmc, x);
+  const Tensor mass = mass_of(target, hmc, x);
   Proposal proposal{{{x}, {eval}}, {}, {}};
   Tensor momentum = rng.normal_like(x) * mass.sqrt();
   const Tensor twice_kinetic = event_dot(momentum, momentum / mass);

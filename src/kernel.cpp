@@ -97,6 +97,11 @@ void check_hmc(const HmcConfig& config) {
   }
 }
 
+// (1, *event) like x; undefined for unit mass.
+Tensor mass_at(const Target& target, const detail::DiagonalMass& own, const Tensor& x) {
+  return target.mass().defined() ? target.mass().to(x.options()) : own.like(x);
+}
+
 Tensor refresh_momentum(const ChainState& now, double damping, const Tensor& mass, Rng& rng) {
   Tensor fresh = rng.normal_like(now.x);
   if (mass.defined()) {
@@ -212,7 +217,7 @@ Uhmc::Uhmc(HmcConfig config)
 
 Step Uhmc::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("uhmc", step_size);
-  const Tensor mass = mass_->like(now.x);
+  const Tensor mass = mass_at(target, *mass_, now.x);
   const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
   return take_valid(trajectory.start, trajectory.end);
 }
@@ -229,7 +234,7 @@ Hmc::Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection)
 
 Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("hmc", step_size);
-  const Tensor mass = mass_->like(now.x);
+  const Tensor mass = mass_at(target, *mass_, now.x);
   const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
   const Tensor log_accept = ratio_->estimate(target, trajectory.path) +
                             kinetic_energy(trajectory.start.momentum, mass) -

@@ -360,6 +360,22 @@ Target::Target(ModelPtr model, NoiseLevel level) : model_(std::move(model)), lev
   }
 }
 
+void Target::set_mass(const Tensor& mass) {
+  if (!mass.defined()) {
+    mass_ = Tensor();
+    return;
+  }
+  std::vector<int64_t> shape = model_->event_shape();
+  const int64_t num_coordinates = c10::multiply_integers(shape);
+  if (mass.numel() != num_coordinates) {
+    throw ShapeError("target: mass has " + std::to_string(mass.numel()) +
+                     " entries, but one sample of \"" + model_->describe() + "\" has " +
+                     std::to_string(num_coordinates) + " coordinates; give one entry a coordinate");
+  }
+  shape.insert(shape.begin(), 1);
+  mass_ = mass.reshape(shape);
+}
+
 void Target::check_parts(const Eval& eval, const Tensor& x) const {
   std::ostringstream text;
   text << "target: \"" << model_->describe() << "\" returned ";

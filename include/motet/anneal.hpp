@@ -52,6 +52,9 @@ struct LevelPlan {
   NoiseLevel level;
   int64_t num_steps = 0;   ///< MCMC steps at this level
   double step_size = 0.0;  ///< > 0 where num_steps > 0
+  /// Target::mass here, for kernels that take one: (d) floats > 0, one for each coordinate of the
+  /// event; undefined: the kernel's own.
+  Tensor mass = {};
 };
 
 /// Variable in which the weights' increments are integrated by the trapezoid rule:
@@ -89,6 +92,9 @@ struct AdaptConfig {
   double rate = 0.3;
   double start = 0.6;  ///< first c
   double cap = 1.5;    ///< largest c
+  /// True: LevelPlan::mass is found too, on entry to each level (docs/method.md, Annealing). At an
+  /// event of d coordinates that is d numbers a level.
+  bool diagonal_mass = false;
 };
 
 struct AnnealConfig {
@@ -129,6 +135,7 @@ struct LevelStats {
   /// Mean over the chains of |x' - x|^2 in the level's last MCMC step, rejections included, unit of
   /// x^2; NaN without steps.
   double squared_jump = std::numeric_limits<double>::quiet_NaN();
+  Tensor mass = {};  ///< (d) float64 on the CPU: as found; undefined where it was not sought
   double acceptance() const;  ///< num_accepted / num_proposals; NaN without proposals
 };
 
@@ -182,10 +189,10 @@ struct TuneResult {
   SampleResult pilot;   ///< the run that it was measured on; x at the last level
 };
 
-/// `config` with step sizes (and the factors' curvatures for the last map, where that one takes
-/// them and config.curvature is empty) measured on a pilot run of the chains x_init, by
-/// config.adapt (its defaults when unset). Costs the pilot's evaluations, and 2 for the curvatures.
-/// Throws as anneal().
+/// `config` with step sizes (and masses, where config.adapt asks for them, and the factors' curvatures
+/// for the last map, where that one takes them and config.curvature is empty) measured on a pilot
+/// run of the chains x_init, by config.adapt (its defaults when unset). Costs the pilot's
+/// evaluations, and 2 for the curvatures. Throws as anneal().
 TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
                 const AnnealConfig& config, const Tensor& x_init, const Rng& rng,
                 const Observer& observer = {});

@@ -65,6 +65,8 @@ class Kernel {
   virtual double step_size_for(double length) const { return length; }
   /// True when a Metropolis test corrects the step.
   virtual bool is_adjusted() const = 0;
+  /// True when the step moves by Target::mass.
+  virtual bool takes_mass() const { return false; }
   virtual std::string describe() const = 0;
 };
 using KernelPtr = std::shared_ptr<const Kernel>;
@@ -98,7 +100,8 @@ struct HmcConfig {
   int64_t num_leapfrog = 3;  ///< >= 1
   /// gamma in [0, 1]: v' = gamma v + sqrt(1 - gamma^2) sqrt(M) n; 0 draws afresh
   double damping = 0.5;
-  /// Diagonal of M, one entry for each coordinate of the event, > 0; empty: unit mass.
+  /// Diagonal of M, one entry for each coordinate of the event, > 0; empty: unit mass. The target's
+  /// own mass, where it has one, takes its place.
   std::vector<double> mass = {};
 };
 
@@ -111,6 +114,7 @@ class Uhmc : public Kernel {
   explicit Uhmc(HmcConfig config);
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
   bool is_adjusted() const override { return false; }
+  bool takes_mass() const override { return true; }
   std::string describe() const override;
 
  private:
@@ -134,6 +138,7 @@ class Hmc : public Kernel {
   Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection = OnRejection::flip);
   Step step(const Target& target, const ChainState& now, double step_size, Rng& rng) const override;
   bool is_adjusted() const override { return true; }
+  bool takes_mass() const override { return true; }
   std::string describe() const override;
 
  private:

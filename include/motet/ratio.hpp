@@ -22,6 +22,12 @@ class Target {
   Eval evaluate(const Tensor& x) const;
   const NoiseLevel& level() const { return level_; }
   const Model& model() const { return *model_; }
+  /// Inverse square scales of the law's coordinates up to a common factor, (1, *event); undefined:
+  /// all alike. Changes nothing of what is left invariant: Hamiltonian kernels move by it.
+  const Tensor& mass() const { return mass_; }
+  /// `mass`: one entry > 0 for each coordinate, in any shape; or undefined. Throws ShapeError for
+  /// another number of entries.
+  void set_mass(const Tensor& mass);
   bool is_exact() const { return model_->is_exact(); }
   /// Calls of evaluate so far: evaluations per chain.
   int64_t num_evaluations() const { return num_evaluations_; }
@@ -33,6 +39,7 @@ class Target {
 
   ModelPtr model_;
   NoiseLevel level_;
+  Tensor mass_;
   mutable int64_t num_evaluations_ = 0;
   mutable double seconds_ = 0.0;
 };

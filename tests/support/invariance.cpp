@@ -38,7 +38,8 @@ LawReport check_invariance(const Kernel& kernel, const ModelPtr& model, const An
                            const LawSettings& settings) {
   const Rng rng(settings.seed);
   Rng start = rng.split("start");
-  const Target target(model, settings.level);
+  Target target(model, settings.level);
+  target.set_mass(settings.mass);
   ChainState state;
   state.x = law.sample_level(settings.num_chains, settings.level, start);
   state.eval = target.evaluate(state.x);

@@ -14,6 +14,7 @@ struct LawSettings {
   int64_t num_steps = 0;
   int64_t num_chains = 20000;
   uint64_t seed = 1;
+  Tensor mass = {};  ///< of the target; undefined: none
 };
 
 /// One moment: its mean over chains before and after the steps, and the difference in standard
