@@ -145,7 +145,11 @@ LogRatioPtr make_ratio(const KernelConfig& config) {
     return exact_ratio();
   }
   if (config.ratio == "line") {
-    return line_ratio(config.num_points, config.line_rule);
+    if (config.line_tolerance > 0.0) {
+      return std::make_shared<PilotLineRatio>(LineTolerance{.tolerance = config.line_tolerance});
+    }
+    return config.line_points.empty() ? line_ratio(config.num_points, config.line_rule)
+                                      : adaptive_line_ratio(config.line_points, config.line_rule);
   }
   if (config.ratio == "curve") {
     return curve_ratio(config.curve_rule, config.guard);
@@ -155,6 +159,12 @@ LogRatioPtr make_ratio(const KernelConfig& config) {
 }
 
 KernelPtr make_kernel(const KernelConfig& config) {
+  const bool is_adjusted =
+      config.type == "mala" || config.type == "hmc" || config.type == "hmc-unflipped";
+  return make_kernel(config, is_adjusted ? make_ratio(config) : nullptr);
+}
+
+KernelPtr make_kernel(const KernelConfig& config, const LogRatioPtr& ratio) {
   const bool is_unadjusted = config.type.empty() || config.type == "ula" || config.type == "uhmc";
   if (is_unadjusted && !config.ratio.empty()) {
     throw ConfigError("kernel: \"" + config.type + "\" has no Metropolis test, but ratio \"" +
@@ -170,15 +180,14 @@ KernelPtr make_kernel(const KernelConfig& config) {
     return std::make_shared<Uhmc>(config.hmc);
   }
   if (config.type == "mala") {
-    return std::make_shared<Mala>(make_ratio(config));
+    return std::make_shared<Mala>(ratio);
   }
   if (config.type != "hmc" && config.type != "hmc-unflipped") {
     throw ConfigError("kernel: type = \"" + config.type +
                       "\", must be ula, mala, uhmc, hmc or hmc-unflipped");
   }
   return std::make_shared<Hmc>(
-      config.hmc, make_ratio(config),
-      config.type == "hmc" ? OnRejection::flip : OnRejection::keep_as_published);
+      config.hmc, ratio, config.type == "hmc" ? OnRejection::flip : OnRejection::keep_as_published);
 }
 
 const std::vector<std::string>& sampler_names() {

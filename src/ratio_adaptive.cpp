@@ -18,9 +18,9 @@ namespace {
 
 class AdaptiveLineRatio : public LogRatio {
  public:
-  explicit AdaptiveLineRatio(const LinePoints& num_points) {
+  AdaptiveLineRatio(const LinePoints& num_points, LineRule rule) : rule_(rule) {
     for (const auto& [level, count] : num_points) {
-      lines_[level] = line_ratio(count, LineRule::gauss_lobatto);
+      lines_[level] = line_ratio(count, rule);
       fewest_ = std::min(fewest_, count);
       most_ = std::max(most_, count);
     }
@@ -37,8 +37,8 @@ class AdaptiveLineRatio : public LogRatio {
   int64_t num_evaluations() const override { return most_ - 2; }
 
   std::string describe() const override {
-    return std::to_string(fewest_) + " to " + std::to_string(most_) +
-           "-point gauss_lobatto on the line, by level";
+    return std::to_string(fewest_) + " to " + std::to_string(most_) + "-point " + to_string(rule_) +
+           " on the line, by level";
   }
 
  private:
@@ -53,6 +53,7 @@ class AdaptiveLineRatio : public LogRatio {
     throw ConfigError(text.str());
   }
 
+  LineRule rule_;
   std::map<int64_t, LogRatioPtr> lines_;
   int64_t fewest_ = std::numeric_limits<int64_t>::max();
   int64_t most_ = 2;
@@ -87,13 +88,13 @@ double quantile_of(const Tensor& sizes, double quantile) {
 
 }  // namespace
 
-LogRatioPtr adaptive_line_ratio(const LinePoints& num_points) {
+LogRatioPtr adaptive_line_ratio(const LinePoints& num_points, LineRule rule) {
   if (num_points.empty()) {
     throw ConfigError(
         "ratio: adaptive_line_ratio() without levels; give each level's number of points, as "
         "choose_line_points() finds it");
   }
-  return std::make_shared<AdaptiveLineRatio>(num_points);
+  return std::make_shared<AdaptiveLineRatio>(num_points, rule);
 }
 
 LineChoice choose_line_points(const Target& target, const Path& pilot,
@@ -117,6 +118,27 @@ LineChoice choose_line_points(const Target& target, const Path& pilot,
   }
   choice.num_evaluations = target.num_evaluations() - before;
   return choice;
+}
+
+PilotLineRatio::PilotLineRatio(const LineTolerance& wanted) : wanted_(wanted) {
+  check_wanted(wanted);
+}
+
+Tensor PilotLineRatio::estimate(const Target& target, const Path& path) const {
+  const LineChoice choice = choose_line_points(target, path, wanted_);
+  num_points_[target.level().index] = choice.num_points;
+  return line_ratio(choice.num_points, LineRule::gauss_lobatto)->estimate(target, path);
+}
+
+int64_t PilotLineRatio::num_evaluations() const {
+  const int64_t most = wanted_.max_points;
+  return most * (most - 1) / 2 + most - 2;
+}
+
+std::string PilotLineRatio::describe() const {
+  std::ostringstream text;
+  text << "gauss_lobatto on the line, to " << wanted_.tolerance << " nat (pilot)";
+  return text.str();
 }
 
 }  // namespace motet

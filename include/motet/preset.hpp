@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "motet/anneal.hpp"
+#include "motet/ratio_adaptive.hpp"
 
 namespace motet {
 
@@ -15,14 +16,20 @@ struct KernelConfig {
   std::string type;   ///< "ula", "mala", "uhmc", "hmc", "hmc-unflipped"; "" for no kernel
   HmcConfig hmc;      ///< of the Hamiltonian kernels
   std::string ratio;  ///< "exact", "line", "curve"; "" for the unadjusted kernels
-  LineRule line_rule = LineRule::trapezoid;     ///< of the line ratio
-  int64_t num_points = 0;                       ///< of the line ratio
+  LineRule line_rule = LineRule::trapezoid;  ///< of the line ratio
+  int64_t num_points = 0;                    ///< of the line ratio; 0: by level
+  LinePoints line_points = {};               ///< of the line ratio where num_points is 0
+  /// > 0: line_points are still to be found, by a pilot whose kernel has a PilotLineRatio of this
+  /// tolerance (nats).
+  double line_tolerance = 0.0;
   CurveRule curve_rule = CurveRule::trapezoid;  ///< of the curve ratio
   double guard = 0.0;                           ///< of the curve ratio, in nats; 0: none
 };
 /// The kernel; null for type "". Throws ConfigError for an unknown word, a ratio given to an
 /// unadjusted kernel or missing from an adjusted one, and as the kernels' constructors do.
 KernelPtr make_kernel(const KernelConfig& config);
+/// The same with `ratio` in place of the config's own (null for unadjusted kernels).
+KernelPtr make_kernel(const KernelConfig& config, const LogRatioPtr& ratio);
 /// The log ratio of an adjusted kernel. Throws ConfigError for another word than "exact", "line" and
 /// "curve", and as the ratios do.
 LogRatioPtr make_ratio(const KernelConfig& config);
