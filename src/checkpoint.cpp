@@ -74,6 +74,20 @@ int64_t to_count(const std::string& path, const std::string& name, double value,
   return static_cast<int64_t>(value);
 }
 
+// (n, d) float64; undefined when no level has a mass.
+Tensor masses_of(const std::vector<LevelStats>& levels) {
+  const auto first = std::find_if(levels.begin(), levels.end(),
+                                  [](const LevelStats& level) { return level.mass.defined(); });
+  if (first == levels.end()) {
+    return {};
+  }
+  std::vector<Tensor> rows;
+  for (const LevelStats& level : levels) {
+    rows.push_back(level.mass.defined() ? level.mass : at::ones_like(first->mass));
+  }
+  return at::stack(rows);
+}
+
 // What a state can hold of each chain; a checkpoint may have been changed or made by anyone.
 void check_chains(const AnnealState& state, const std::string& path) {
   const ChainState& chains = state.chains;
@@ -266,6 +280,7 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
   file.tensors[prefix + ".step_size"] = numbers(step_sizes);
   file.tensors[prefix + ".ess"] = numbers(ess);
   file.tensors[prefix + ".squared_jump"] = numbers(jumps);
+  put_defined(file, prefix + ".mass", masses_of(levels));
 }
 
 std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,
@@ -281,6 +296,12 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
       ess.size() != step_sizes.size() || jumps.size() != step_sizes.size()) {
     refuse(path, prefix + ".counts has the wrong shape");
   }
+  const auto found = file.tensors.find(prefix + ".mass");
+  const Tensor masses = found == file.tensors.end() ? Tensor() : found->second.clone();
+  if (masses.defined() && (masses.dim() != 2 || masses.size(0) != counts.size(0) ||
+                           masses.scalar_type() != at::kDouble)) {
+    refuse(path, prefix + ".mass has the wrong shape");
+  }
   const auto table = counts.accessor<int64_t, 2>();
   std::vector<LevelStats> levels;
   for (int64_t i = 0; i < counts.size(0); ++i) {
@@ -293,9 +314,36 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
                       .evaluations = table[i][5],
                       .ess = ess[static_cast<size_t>(i)],
                       .num_resampled = table[i][6],
-                      .squared_jump = jumps[static_cast<size_t>(i)]});
+                      .squared_jump = jumps[static_cast<size_t>(i)],
+                      .mass = masses.defined() ? masses[i] : Tensor()});
   }
   return levels;
+}
+
+void pack_points(const std::vector<int64_t>& num_points, const std::string& prefix,
+                 TensorFile& file) {
+  if (!num_points.empty()) {
+    file.tensors[prefix + ".num_points"] = at::tensor(num_points, at::kLong);
+  }
+}
+
+std::vector<int64_t> unpack_points(const TensorFile& file, const std::string& path,
+                                   const std::string& prefix, size_t num_levels) {
+  const std::string name = prefix + ".num_points";
+  const Tensor& points = checkpoint_tensor(file, path, name);
+  if (points.dim() != 1 || points.scalar_type() != at::kLong ||
+      points.size(0) != static_cast<int64_t>(num_levels)) {
+    refuse(path, name + " has the wrong shape");
+  }
+  const auto table = points.accessor<int64_t, 1>();
+  std::vector<int64_t> result;
+  for (int64_t i = 0; i < points.size(0); ++i) {
+    if (table[i] < 2 || table[i] > 64) {
+      refuse(path, name + " has the entry " + std::to_string(table[i]) + ", must be in [2, 64]");
+    }
+    result.push_back(table[i]);
+  }
+  return result;
 }
 
 void pack(const AnnealState& state, TensorFile& file) {

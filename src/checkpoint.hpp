@@ -58,11 +58,20 @@ TrainState unpack_train(const TensorFile& file, const std::string& path);
 void pack(const AnnealState& state, TensorFile& file);
 AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
                           const std::string& device);
-/// Per-level statistics as tensors "PREFIX.counts" (n, 6) int64 and "PREFIX.step_size" (n).
+/// Per-level statistics as tensors "PREFIX.counts" (n, 7) int64, "PREFIX.step_size", "PREFIX.ess" and
+/// "PREFIX.squared_jump" (n) and, where masses were found, "PREFIX.mass" (n, d), 1 for levels
+/// without.
 void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefix,
                  TensorFile& file);
 std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,
                                       const std::string& prefix);
+
+/// A line's number of points at each level as "PREFIX.num_points" (n) int64; nothing when empty.
+void pack_points(const std::vector<int64_t>& num_points, const std::string& prefix,
+                 TensorFile& file);
+/// Throws DataError unless there are num_levels, each in [2, 64].
+std::vector<int64_t> unpack_points(const TensorFile& file, const std::string& path,
+                                   const std::string& prefix, size_t num_levels);
 
 /// FNV-1a hash of a file's bytes, "fnv1a64:0123456789abcdef"; tells weights files apart.
 std::string file_hash(const std::string& path);

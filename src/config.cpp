@@ -249,15 +249,24 @@ auto optional_word(const Settings& settings, const std::string& name,
   return word ? std::optional(from(*word)) : std::nullopt;
 }
 
+std::optional<std::vector<int64_t>> one_or_more(const Settings& settings, const std::string& name) {
+  return settings.holds<int64_t>(name) ? std::vector<int64_t>{settings.get<int64_t>(name)}
+                                       : optional<std::vector<int64_t>>(settings, name);
+}
+
 SamplerOverrides read_overrides(const Settings& settings) {
   SamplerOverrides overrides;
   overrides.kernel = optional<std::string>(settings, "kernel.type");
   overrides.num_leapfrog = optional<int64_t>(settings, "kernel.num_leapfrog");
   overrides.damping = optional<double>(settings, "kernel.damping");
-  overrides.mass = optional<Numbers>(settings, "kernel.mass");
+  if (settings.holds<Numbers>("kernel.mass")) {
+    overrides.mass = {settings.get<Numbers>("kernel.mass")};
+  } else {
+    overrides.mass = optional<Rows>(settings, "kernel.mass");
+  }
   overrides.ratio = optional<std::string>(settings, "ratio.type");
   overrides.ratio_rule = optional<std::string>(settings, "ratio.rule");
-  overrides.num_points = optional<int64_t>(settings, "ratio.num_points");
+  overrides.num_points = one_or_more(settings, "ratio.num_points");
   overrides.guard = optional<double>(settings, "ratio.guard");
   overrides.step_size = read_step_size(settings);
   overrides.levels = optional<std::vector<int64_t>>(settings, "anneal.levels");
@@ -273,11 +282,7 @@ SamplerOverrides read_overrides(const Settings& settings) {
   overrides.ess_threshold = optional<double>(settings, "weights.ess_threshold");
   overrides.max_share = optional<double>(settings, "weights.max_share");
   overrides.island_size = optional<int64_t>(settings, "weights.island_size");
-  if (settings.holds<int64_t>("anneal.steps_per_level")) {
-    overrides.steps_per_level = {settings.get<int64_t>("anneal.steps_per_level")};
-  } else {
-    overrides.steps_per_level = optional<std::vector<int64_t>>(settings, "anneal.steps_per_level");
-  }
+  overrides.steps_per_level = one_or_more(settings, "anneal.steps_per_level");
   if (overrides.levels &&
       !std::is_sorted(overrides.levels->rbegin(), overrides.levels->rend(), std::less_equal<>())) {
     settings.fail("anneal.levels", "must fall strictly");
@@ -292,6 +297,8 @@ TuneConfig read_tune(const Settings& settings) {
   tune.rate = optional<double>(settings, "tune.rate");
   tune.start = optional<double>(settings, "tune.start");
   tune.cap = optional<double>(settings, "tune.cap");
+  tune.tolerance = optional<double>(settings, "tune.tolerance");
+  tune.diagonal_mass = optional<std::string>(settings, "tune.mass").value_or("none") == "diagonal";
   const bool is_tuned = settings.get<std::string>("sampler") == "exact" &&
                         !settings.given("kernel.step_size") &&
                         !settings.given_under("kernel.step_size");
@@ -300,6 +307,12 @@ TuneConfig read_tune(const Settings& settings) {
     settings.fail_whole(
         "[tune] is given, but there is nothing to tune: that takes sampler = \"exact\" without "
         "kernel.step_size; leave it out");
+  }
+  if (is_tuned && tune.tolerance && settings.given("ratio.num_points")) {
+    settings.fail("tune.tolerance", "but ratio.num_points is given too; leave one out");
+  }
+  if (is_tuned && tune.diagonal_mass && settings.given("kernel.mass")) {
+    settings.fail("tune.mass", "but kernel.mass is given too; leave one out");
   }
   return tune;
 }

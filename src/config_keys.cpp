@@ -201,9 +201,10 @@ std::vector<Key> kernel_keys() {
        .range = {.low = 0.0, .high = 1.0},
        .doc = "uhmc, hmc: gamma of v' = gamma v + sqrt(1 - gamma^2) n; 0 draws afresh"},
       {.name = "kernel.mass",
-       .types = {numbers},
+       .types = {numbers, rows},
        .range = kPositive,
-       .doc = "uhmc, hmc: diagonal mass, one entry a coordinate"},
+       .doc = "uhmc, hmc: diagonal mass, one entry a coordinate; or such a list for each level of "
+              "the plan"},
       {.name = "kernel.step_size",
        .types = {number, numbers},
        .range = kPositive,
@@ -225,9 +226,10 @@ std::vector<Key> kernel_keys() {
        .doc = "quadrature rule; line: trapezoid, simpson, gauss_lobatto; curve: trapezoid, "
               "polynomial"},
       {.name = "ratio.num_points",
-       .types = {integer},
+       .types = {integer, integers},
        .range = counts(2, 64),
-       .doc = "line: nodes, both ends included"},
+       .doc = "line: nodes, both ends included: one number, or one a level of the plan; absent, "
+              "where a pilot run finds step sizes: found by it, by tune.tolerance"},
       {.name = "ratio.guard",
        .types = {number},
        .range = kNonNegative,
@@ -306,6 +308,16 @@ std::vector<Key> anneal_keys() {
        .types = {number},
        .range = kPositive,
        .doc = "largest c (pi / 2 over num_leapfrog)"},
+      {.name = "tune.tolerance",
+       .types = {number},
+       .range = kPositive,
+       .doc = "line without num_points: error of the log ratio that may stay, in nats, at the 99 % "
+              "quantile of a level's proposals (0.01); at most 16 points are tried"},
+      {.name = "tune.mass",
+       .types = {text},
+       .choices = {"none", "diagonal"},
+       .doc = "diagonal: the pilot run finds a diagonal mass for each level too, from the scores "
+              "(none)"},
       {.name = "tuned.by",
        .types = {text},
        .doc = "written by motet tune: version and commit that found the numbers",

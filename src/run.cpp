@@ -182,6 +182,11 @@ class SampleRun {
         detail::refuse(checkpoint_, "tune.counts must have the levels of the plan");
       }
       plan[i].step_size = record.levels[i].step_size;
+      plan[i].mass = record.levels[i].mass.defined() ? record.levels[i].mass : plan[i].mass;
+    }
+    if (sampler_.kernel_config.line_tolerance > 0.0) {
+      record.num_points = detail::unpack_points(file, checkpoint_, "tune", plan.size());
+      detail::fix_points(record.num_points, sampler_);
     }
     const auto number = [&](const char* name) {
       return detail::checkpoint_number(file, checkpoint_, name);
@@ -308,6 +313,7 @@ class SampleRun {
     file.tensors["run.log_normalisers"] = log_normalisers_;
     if (outcome_.tune) {
       detail::pack_levels(outcome_.tune->levels, "tune", file);
+      detail::pack_points(outcome_.tune->num_points, "tune", file);
       file.tensors["tune.num_chains"] = number(static_cast<double>(outcome_.tune->num_chains));
       file.tensors["tune.evaluations"] =
           number(static_cast<double>(outcome_.tune->evaluations_per_chain));
@@ -436,6 +442,13 @@ void detail::check_sampler(const SampleConfig& config, const Sampler& sampler,
     fail(config, "kernel.mass has " + std::to_string(num_masses) +
                      " entries, must have one for each of the " + std::to_string(num_coordinates) +
                      " coordinates of " + target.describe());
+  }
+  for (const LevelPlan& plan : sampler.anneal.levels) {
+    if (plan.mass.defined() && plan.mass.numel() != static_cast<int64_t>(num_coordinates)) {
+      fail(config, "kernel.mass has " + std::to_string(plan.mass.numel()) + " entries for level " +
+                       std::to_string(plan.level.index) + ", must have one for each of the " +
+                       std::to_string(num_coordinates) + " coordinates of " + target.describe());
+    }
   }
   if (config.metrics_target == "product" && target.event_shape() != std::vector<int64_t>{2}) {
     fail(config, "metrics.target = \"product\" is a law in the plane, but " + target.describe() +

@@ -41,7 +41,34 @@ Observer pilot_observer(const AnnealConfig& plan, const RunHooks& hooks) {
   };
 }
 
+// The ratio that the pilot runs with; null where the sampler's own will do.
+std::shared_ptr<const PilotLineRatio> pilot_line(const KernelConfig& config) {
+  return config.ratio == "line" && config.line_tolerance > 0.0
+             ? std::make_shared<PilotLineRatio>(LineTolerance{.tolerance = config.line_tolerance})
+             : nullptr;
+}
+
+// A level without proposals needs no point between the ends.
+std::vector<int64_t> points_by_position(const LinePoints& found,
+                                        const std::vector<LevelPlan>& levels) {
+  std::vector<int64_t> points;
+  for (const LevelPlan& plan : levels) {
+    const auto entry = found.find(plan.level.index);
+    points.push_back(entry == found.end() ? 2 : entry->second);
+  }
+  return points;
+}
+
 }  // namespace
+
+void fix_points(const std::vector<int64_t>& num_points, Sampler& sampler) {
+  KernelConfig& config = sampler.kernel_config;
+  config.line_tolerance = 0.0;
+  for (size_t i = 0; i < num_points.size(); ++i) {
+    config.line_points[sampler.anneal.levels[i].level.index] = num_points[i];
+  }
+  sampler.kernel = make_kernel(config);
+}
 
 TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
                         const NoiseSchedule& schedule, const RunHooks& hooks, Sampler& sampler) {
@@ -53,13 +80,24 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
   if (plan.weights) {
     plan.weights->island_size = num_chains;
   }
+  const std::shared_ptr<const PilotLineRatio> line = pilot_line(sampler.kernel_config);
+  const KernelPtr kernel = line ? make_kernel(sampler.kernel_config, line) : sampler.kernel;
   try {
     TuneResult result =
-        tune(target, schedule, sampler.kernel, plan, x_init, rng, pilot_observer(plan, hooks));
+        tune(target, schedule, kernel, plan, x_init, rng, pilot_observer(plan, hooks));
     result.config.weights = sampler.anneal.weights;
     sampler.anneal = std::move(result.config);
-    return {num_chains, result.pilot.evaluations_per_chain, watch.seconds(),
-            result.pilot.network_seconds, std::move(result.pilot.levels)};
+    TuneRecord record{num_chains,
+                      result.pilot.evaluations_per_chain,
+                      watch.seconds(),
+                      result.pilot.network_seconds,
+                      std::move(result.pilot.levels),
+                      {}};
+    if (line) {
+      record.num_points = points_by_position(line->num_points(), sampler.anneal.levels);
+      fix_points(record.num_points, sampler);
+    }
+    return record;
   } catch (const Interrupted&) {
     throw Interrupted("sample: interrupted while tuning, before the first sample; start it again");
   }
@@ -68,6 +106,31 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
 }  // namespace detail
 
 namespace {
+
+// The masses of all levels, a row each; where one has no steps, ones.
+std::string mass_text(const std::vector<LevelPlan>& levels, int64_t num_coordinates) {
+  std::vector<std::vector<double>> rows;
+  for (const LevelPlan& plan : levels) {
+    const Tensor mass = plan.mass.defined() ? plan.mass.to(at::kCPU, at::kDouble).contiguous()
+                                            : at::ones({num_coordinates}, at::kDouble);
+    rows.emplace_back(mass.const_data_ptr<double>(), mass.const_data_ptr<double>() + mass.numel());
+  }
+  return detail::to_toml(rows);
+}
+
+// A config with a mass for each level must still be one that can be read.
+void check_size(const SampleConfig& config, const Sampler& sampler, const Model& target) {
+  constexpr int64_t kMostMasses = 50000;  // of at most 11 bytes
+  const int64_t num_coordinates = c10::multiply_integers(target.event_shape());
+  const auto num_levels = static_cast<int64_t>(sampler.anneal.levels.size());
+  if (sampler.anneal.adapt->diagonal_mass && num_coordinates > kMostMasses / num_levels) {
+    throw ConfigError("config: " + config.name + ": tune.mass = \"diagonal\" has " +
+                      std::to_string(num_coordinates) + " numbers for each of " +
+                      std::to_string(num_levels) + " levels, but a config holds at most " +
+                      std::to_string(kMostMasses) +
+                      "; leave it out, or let motet sample find them by its own pilot run");
+  }
+}
 
 std::string list_text(const std::vector<std::string>& numbers) {
   std::string text;
@@ -108,6 +171,14 @@ std::vector<std::string> found_settings(const SampleConfig& config, const Sample
     }
     settings.push_back("anneal.curvature=" + list_text(curvature));
   }
+  if (!record.num_points.empty()) {
+    settings.push_back("ratio.num_points=" + detail::to_toml(record.num_points));
+    settings.push_back("ratio.rule=" + detail::to_toml(to_string(LineRule::gauss_lobatto)));
+  }
+  if (config.tune.diagonal_mass) {
+    const Tensor& mass = sampler.anneal.levels.back().mass;
+    settings.push_back("kernel.mass=" + mass_text(sampler.anneal.levels, mass.numel()));
+  }
   return settings;
 }
 
@@ -123,6 +194,7 @@ SampleConfig tuned_config(const SampleConfig& config, const std::string& directo
                       ": there is nothing to tune; that takes sampler = \"exact\" without "
                       "kernel.step_size");
   }
+  check_size(config, sampler, *target);
   const detail::TuneRecord record = detail::tune_sampler(config, target, schedule, hooks, sampler);
   std::vector<std::string> settings = found_settings(config, sampler, record);
   for (const TermConfig& term : config.terms) {

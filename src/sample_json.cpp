@@ -33,9 +33,10 @@ Json compute_used_json(const SampleConfig& config) {
   return has_network ? Json(to_string(compute_used(config.compute, config.device))) : Json(nullptr);
 }
 
-Json levels_json(const std::vector<LevelStats>& levels) {
+Json levels_json(const std::vector<LevelStats>& levels, const Sampler& sampler) {
   Json list = Json::array();
-  for (const LevelStats& level : levels) {
+  for (size_t i = 0; i < levels.size(); ++i) {
+    const LevelStats& level = levels[i];
     list.push_back({{"index", level.index},
                     {"acceptance", number_or_null(level.acceptance())},
                     {"step_size", level.step_size},
@@ -46,6 +47,14 @@ Json levels_json(const std::vector<LevelStats>& levels) {
     if (std::isfinite(level.ess)) {  // weighted, and not the level that chains start at
       list.back()["ess"] = level.ess;
       list.back()["num_resampled"] = level.num_resampled;
+    }
+    const auto points = sampler.kernel_config.line_points.find(level.index);
+    if (points != sampler.kernel_config.line_points.end()) {
+      list.back()["num_points"] = points->second;
+    }
+    const Tensor& mass = sampler.anneal.levels[i].mass;
+    if (mass.defined() && level.num_steps > 0) {
+      list.back()["mass_ratio"] = (mass.max() / mass.min()).item<double>();
     }
   }
   return list;
@@ -142,7 +151,7 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
     evaluations += level.evaluations;
   }
   json["evaluations_per_chain"] = evaluations;
-  json["levels"] = levels_json(outcome.levels);
+  json["levels"] = levels_json(outcome.levels, sampler);
   if (outcome.log_normalisers.defined()) {
     json["islands"] = islands_json(outcome.log_normalisers, sampler.anneal.weights->island_size);
   }

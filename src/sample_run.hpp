@@ -23,6 +23,7 @@ struct TuneRecord {
   double seconds = 0.0;
   double network_seconds = 0.0;
   std::vector<LevelStats> levels;
+  std::vector<int64_t> num_points;  ///< of the line at each level of the plan; empty: not sought
 };
 
 /// Steps that the observer sees at one position of a plan: its MCMC steps, or 1.
@@ -32,6 +33,9 @@ int64_t steps_of(const AnnealConfig& plan, size_t position);
 /// Interrupted when the hooks stop it.
 TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
                         const NoiseSchedule& schedule, const RunHooks& hooks, Sampler& sampler);
+
+/// Fixes the line's number of points at each level of the sampler's plan.
+void fix_points(const std::vector<int64_t>& num_points, Sampler& sampler);
 
 /// What a finished sampling run knows.
 struct SampleOutcome {

@@ -1,5 +1,7 @@
 // A named sampler with a config's overrides. The named one is a recipe (preset.hpp); every override
 // that would have no effect on it is refused, so that no setting is silently ignored.
+#include <torch/types.h>
+
 #include <cmath>
 
 #include "motet/error.hpp"
@@ -58,7 +60,13 @@ void set_hmc(const SampleConfig& config, KernelConfig& kernel) {
   need(overrides.mass.has_value(), "kernel.mass");
   kernel.hmc.num_leapfrog = overrides.num_leapfrog.value_or(kernel.hmc.num_leapfrog);
   kernel.hmc.damping = overrides.damping.value_or(kernel.hmc.damping);
-  kernel.hmc.mass = overrides.mass.value_or(kernel.hmc.mass);
+  if (config.tune.diagonal_mass && !is_hamiltonian(kernel.type)) {
+    fail(config, "tune.mass = \"diagonal\", but the kernel is " + in_quotes(kernel.type) +
+                     "; it belongs to uhmc and hmc");
+  }
+  if (overrides.mass && overrides.mass->size() == 1) {
+    kernel.hmc.mass = overrides.mass->front();
+  }
 }
 
 void set_rule(const SampleConfig& config, KernelConfig& kernel) {
@@ -87,7 +95,41 @@ void set_rule(const SampleConfig& config, KernelConfig& kernel) {
   kernel.guard = can_guard ? overrides.guard.value_or(kernel.guard) : 0.0;
 }
 
-void set_ratio(const SampleConfig& config, KernelConfig& kernel) {
+void check_length(const SampleConfig& config, const char* key, size_t given, size_t levels) {
+  if (given != 1 && given != levels) {
+    fail(config, std::string(key) + " has " + std::to_string(given) +
+                     " entries, must have 1, or one for each of the " + std::to_string(levels) +
+                     " levels of the plan");
+  }
+}
+
+// The number of points of a line: one, one a level, or left to the pilot run.
+void set_points(const SampleConfig& config, const AnnealConfig& anneal, KernelConfig& kernel) {
+  const SamplerOverrides& overrides = config.overrides;
+  if (overrides.num_points) {
+    const std::vector<int64_t>& points = *overrides.num_points;
+    check_length(config, "ratio.num_points", points.size(), anneal.levels.size());
+    kernel.num_points = points.size() == 1 ? points[0] : 0;
+    for (size_t i = 0; i < anneal.levels.size() && points.size() > 1; ++i) {
+      kernel.line_points[anneal.levels[i].level.index] = points[i];
+    }
+  }
+  if (kernel.num_points > 0 || !kernel.line_points.empty()) {
+    return;
+  }
+  if (!anneal.adapt) {
+    fail(config, "ratio.num_points is missing; ratio.type = \"line\" needs it");
+  }
+  if (config.overrides.ratio_rule && kernel.line_rule != LineRule::gauss_lobatto) {
+    fail(config,
+         "ratio.num_points is missing; the pilot run finds it for ratio.rule = "
+         "\"gauss_lobatto\" only");
+  }
+  kernel.line_rule = LineRule::gauss_lobatto;
+  kernel.line_tolerance = config.tune.tolerance.value_or(LineTolerance{}.tolerance);
+}
+
+void set_ratio(const SampleConfig& config, const AnnealConfig& anneal, KernelConfig& kernel) {
   const SamplerOverrides& overrides = config.overrides;
   const bool given =
       overrides.ratio || overrides.ratio_rule || overrides.num_points || overrides.guard;
@@ -101,18 +143,13 @@ void set_ratio(const SampleConfig& config, KernelConfig& kernel) {
     fail(config,
          "ratio.num_points belongs to ratio.type = \"line\", but it is " + in_quotes(kernel.ratio));
   }
-  set_rule(config, kernel);
-  kernel.num_points = overrides.num_points.value_or(kernel.num_points);
-  if (kernel.ratio == "line" && kernel.num_points == 0) {
-    fail(config, "ratio.num_points is missing; ratio.type = \"line\" needs it");
+  if (config.tune.tolerance && kernel.ratio != "line") {
+    fail(config,
+         "tune.tolerance belongs to ratio.type = \"line\", but it is " + in_quotes(kernel.ratio));
   }
-}
-
-void check_length(const SampleConfig& config, const char* key, size_t given, size_t levels) {
-  if (given != 1 && given != levels) {
-    fail(config, std::string(key) + " has " + std::to_string(given) +
-                     " entries, must have 1, or one for each of the " + std::to_string(levels) +
-                     " levels of the plan");
+  set_rule(config, kernel);
+  if (kernel.ratio == "line") {
+    set_points(config, anneal, kernel);
   }
 }
 
@@ -148,6 +185,12 @@ std::vector<LevelPlan> plan_levels(const SampleConfig& config, const NoiseSchedu
                               ? power_step_size(rule.factor, rule.power, plan[i].level)
                           : rule.values.size() == 1 ? rule.values[0]
                                                     : rule.values[i];
+    }
+  }
+  if (overrides.mass && overrides.mass->size() > 1) {
+    check_length(config, "kernel.mass", overrides.mass->size(), plan.size());
+    for (size_t i = 0; i < plan.size(); ++i) {
+      plan[i].mass = at::tensor((*overrides.mass)[i], at::kDouble);
     }
   }
   return plan;
@@ -264,6 +307,7 @@ Sampler named_sampler(const SampleConfig& config, const ModelPtr& target,
   adapt.rate = config.tune.rate.value_or(adapt.rate);
   adapt.start = config.tune.start.value_or(adapt.start);
   adapt.cap = config.tune.cap.value_or(adapt.cap);
+  adapt.diagonal_mass = config.tune.diagonal_mass;
   return sampler;
 }
 
@@ -276,13 +320,13 @@ Sampler resolve_sampler(const SampleConfig& config, const ModelPtr& target,
   if (overrides.step_size) {
     sampler.anneal.adapt.reset();
   }
-  set_type(config, sampler.kernel_config, sampler.anneal.adapt.has_value());
-  set_hmc(config, sampler.kernel_config);
-  set_ratio(config, sampler.kernel_config);
-  sampler.kernel = make_kernel(sampler.kernel_config);
-  sampler.needs_energy = sampler.kernel_config.ratio == "exact";
   AnnealConfig& anneal = sampler.anneal;
   anneal.levels = plan_levels(config, schedule, anneal.levels);
+  set_type(config, sampler.kernel_config, anneal.adapt.has_value());
+  set_hmc(config, sampler.kernel_config);
+  set_ratio(config, anneal, sampler.kernel_config);
+  sampler.kernel = make_kernel(sampler.kernel_config);
+  sampler.needs_energy = sampler.kernel_config.ratio == "exact";
   anneal.placement = overrides.placement.value_or(anneal.placement);
   anneal.reverse_step = overrides.reverse_step.value_or(anneal.reverse_step);
   anneal.last_map = overrides.last_map.value_or(anneal.last_map);

@@ -49,10 +49,11 @@ struct SamplerOverrides {
   std::optional<std::string> kernel;  ///< "ula", "mala", "uhmc", "hmc", "hmc-unflipped"
   std::optional<int64_t> num_leapfrog;
   std::optional<double> damping;
-  std::optional<std::vector<double>> mass;
-  std::optional<std::string> ratio;       ///< "exact", "line", "curve"
-  std::optional<std::string> ratio_rule;  ///< a LineRule or CurveRule, as the ratio is
-  std::optional<int64_t> num_points;
+  /// One row for all levels, or one a level of the plan.
+  std::optional<std::vector<std::vector<double>>> mass;
+  std::optional<std::string> ratio;                ///< "exact", "line", "curve"
+  std::optional<std::string> ratio_rule;           ///< a LineRule or CurveRule, as the ratio is
+  std::optional<std::vector<int64_t>> num_points;  ///< one, or one a level of the plan
   std::optional<double> guard;
   std::optional<StepSizeRule> step_size;
   std::optional<std::vector<int64_t>> steps_per_level;  ///< one, or one a level of the plan
@@ -78,6 +79,8 @@ struct TuneConfig {
   std::optional<double> rate;
   std::optional<double> start;
   std::optional<double> cap;
+  std::optional<double> tolerance;  ///< nats: of a line ratio whose number of points is open
+  bool diagonal_mass = false;       ///< as AdaptConfig
 };
 
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.

@@ -6,6 +6,7 @@
 #include "cli/summary.hpp"
 #include "motet/io.hpp"
 #include "run_detail.hpp"
+#include "settings.hpp"
 
 namespace motet::cli {
 namespace {
@@ -35,6 +36,9 @@ void run_command(const Options& options) {
                     "# " + options.config + ", its step sizes found by motet tune\n" + tuned.toml);
   print_line(std::cout, "levels", std::to_string(tuned.overrides.levels->size()));
   print_line(std::cout, "step sizes", list_text(tuned.overrides.step_size->values));
+  if (tuned.overrides.num_points) {
+    print_line(std::cout, "line points", detail::to_toml(*tuned.overrides.num_points));
+  }
   print_line(std::cout, "config", options.out);
 }
 

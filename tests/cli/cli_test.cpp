@@ -341,6 +341,53 @@ TEST_F(Cli, TuneWritesAConfigThatSamplesWhatTheRunItselfWouldHave) {
                  "\"exact\" without kernel.step_size\n");
 }
 
+// With all that a pilot can leave in a config: points of a line and masses, level by level.
+TEST_F(Cli, TuneWritesPointsAndMassesToo) {
+  write_text(folder_ / "exact.toml",
+             "num_samples = 300\nseed = 3\nsampler = \"exact\"\nevaluations = 60\n"
+             "[model.ring]\nlaw = \"ring\"\nscore_only = true\n[model.bar]\nlaw = \"bar\"\n"
+             "[ratio]\ntype = \"line\"\n[anneal]\nlevels = [40, 20, 8, 3, 0]\n"
+             "[tune]\nnum_chains = 64\ntolerance = 0.05\nmass = \"diagonal\"\n");
+  const Output tuned = run_motet(folder_, {"tune", "exact.toml", "-o", "tuned.toml"});
+  EXPECT_EQ(tuned.code, 0) << tuned.err;
+  EXPECT_NE(tuned.out.find("line points"), std::string::npos) << tuned.out;
+  ASSERT_EQ(run_motet(folder_, {"sample", "exact.toml", "--out", "a.npy", "--json", "a.json"}).code,
+            0);
+  ASSERT_EQ(run_motet(folder_, {"sample", "tuned.toml", "--out", "b.npy", "--json", "b.json"}).code,
+            0);
+  EXPECT_TRUE(test::read_text(folder_ / "a.npy") == test::read_text(folder_ / "b.npy"));
+  const auto own = nlohmann::json::parse(test::read_text(folder_ / "a.json"));
+  const auto given = nlohmann::json::parse(test::read_text(folder_ / "b.json"));
+  EXPECT_EQ(own.at("levels"), given.at("levels"));
+  int64_t interior = 0;
+  for (const auto& level : given.at("levels")) {
+    EXPECT_GE(level.at("mass_ratio").get<double>(), 1.0);
+    const int64_t points = level.at("num_points").get<int64_t>();
+    const int64_t steps = level.at("num_steps").get<int64_t>();
+    // On a mixed target the bar's and the ring's evaluations are counted once a chain.
+    EXPECT_EQ(level.at("evaluations").get<int64_t>(), 1 + steps * (2 + points - 2));
+    interior += points - 2;
+  }
+  EXPECT_GT(interior, 0);
+  EXPECT_GT(own.at("tune").at("evaluations_per_chain").get<int64_t>(),
+            own.at("evaluations_per_chain").get<int64_t>());
+}
+
+TEST_F(Cli, TuneRefusesAConfigThatCouldNotBeRead) {
+  std::string rows = "0.0";
+  for (int i = 1; i < 10001; ++i) {
+    rows += ", 0.0";
+  }
+  write_text(folder_ / "wide.toml",
+             "[model.wide]\nlaw = \"gaussian_mixture\"\nscore_only = true\nmeans = [[" + rows +
+                 "]]\nsds = [[0.5]]\n[anneal]\nlevels = [60, 30, 10, 3, 0]\n"
+                 "[tune]\nmass = \"diagonal\"\n");
+  expect_refused({"tune", "wide.toml", "-o", "tuned.toml"}, 2,
+                 "motet: config: wide.toml: tune.mass = \"diagonal\" has 10001 numbers for each of "
+                 "5 levels, but a config holds at most 50000; leave it out, or let motet sample "
+                 "find them by its own pilot run\n");
+}
+
 TEST_F(Cli, ColumnsOfMetricsAreAsWideAsTheLongestValue) {
   write_text(folder_ / "e.json",
              R"({"kind": "eval", "metrics": {"ll_true": -123456789012.5, "w2": 0.25}})");

@@ -101,6 +101,22 @@ TEST(ResumeSampling, GoesOnWithTheWeightsAndTheTunedPlanOfTheExactSampler) {
   }
 }
 
+// So are the points of the line and the masses of its levels.
+TEST(ResumeSampling, GoesOnWithThePointsAndTheMassesThatThePilotFound) {
+  const Folder folder;
+  std::string config = test::sample_config(20, 7);
+  config.replace(config.find("hmc-4-curve"), 11, "exact");
+  config.insert(config.find("law = \"ring\""), "score_only = true\n");
+  write_text(folder / "s.toml", config +
+                                    "[ratio]\ntype = \"line\"\n[weights]\nisland_size = 64\n"
+                                    "[tune]\nnum_chains = 64\nmass = \"diagonal\"\n");
+  ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
+  const std::vector<std::string> args = test::sample_args("b");
+  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 110)).code, 128 + SIGKILL);
+  ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0);
+  test::expect_same_results(folder);
+}
+
 // Starting anew overwrites the rows that an old checkpoint counts on.
 TEST(ResumeSampling, DoesNotTakeTheCheckpointOfAnAbandonedRun) {
   const Folder folder;

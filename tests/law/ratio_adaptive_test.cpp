@@ -155,6 +155,58 @@ TEST(AdaptiveLineLaw, DifferencesThatAreNotFiniteCountAsInfinite) {
   EXPECT_EQ(all.error, std::numeric_limits<double>::infinity());
 }
 
+TEST(AdaptiveLineLaw, TakesAnyRule) {
+  const LogRatioPtr simpson = adaptive_line_ratio({{0, 5}, {7, 3}}, LineRule::simpson);
+  EXPECT_EQ(simpson->describe(), "3 to 5-point simpson on the line, by level");
+  const Target target(score_only(skewed_mixture()), level_at(0.8, 7));
+  const Path path = random_pairs(target, 50, 2);
+  EXPECT_TRUE(at::equal(simpson->estimate(target, path),
+                        line_ratio(3, LineRule::simpson)->estimate(target, path)));
+}
+
+// A pilot's ratio estimates with the points that its own proposals need, and keeps their number.
+TEST(PilotLineLaw, KeepsWhatEachLevelsLastProposalsNeed) {
+  const LineTolerance wanted{.tolerance = 0.01};
+  const PilotLineRatio pilot(wanted);
+  EXPECT_TRUE(pilot.num_points().empty());
+  for (const int64_t index : {60, 20, 2}) {
+    const Target target = ring_target(index);
+    const Path path = ring_proposals(target, 1);
+    const LineChoice choice = choose_line_points(target, path, wanted);
+    const int64_t before = target.num_evaluations();
+    const Tensor estimate = pilot.estimate(target, path);
+    EXPECT_EQ(target.num_evaluations() - before, choice.num_evaluations + choice.num_points - 2);
+    EXPECT_EQ(pilot.num_points().at(index), choice.num_points);
+    EXPECT_TRUE(
+        at::equal(estimate, adaptive_line_ratio(pilot.num_points())->estimate(target, path)));
+  }
+  // Shorter moves at a level seen before need fewer points: the last ones count.
+  const Target target = ring_target(2);
+  const Path path = ring_proposals(target, 1);
+  const Tensor near = path.points[0] + 0.05 * (path.points[1] - path.points[0]);
+  const int64_t of_long_moves = pilot.num_points().at(2);
+  pilot.estimate(target, path_between(target, path.points[0], near));
+  EXPECT_LT(pilot.num_points().at(2), of_long_moves);
+}
+
+TEST(PilotLineLaw, TellsItsDearestEstimate) {
+  const Target target = ring_target(2);
+  const PilotLineRatio pilot({.tolerance = 1e-12, .max_points = 4});
+  const int64_t before = target.num_evaluations();
+  const Path path = ring_proposals(target, 1);
+  const int64_t of_path = target.num_evaluations() - before;
+  pilot.estimate(target, path);
+  EXPECT_EQ(pilot.num_points().at(2), 4);
+  EXPECT_EQ(target.num_evaluations() - before - of_path, pilot.num_evaluations());
+  EXPECT_EQ(pilot.num_evaluations(), 1 + 2 + 3 + 2);
+  EXPECT_EQ(pilot.describe(), "gauss_lobatto on the line, to 1e-12 nat (pilot)");
+}
+
+TEST(PilotLine, RefusesATolerance) {
+  EXPECT_THROW_MSG(PilotLineRatio({.tolerance = 0.0}), ConfigError,
+                   "ratio: choose_line_points(tolerance = 0): must be > 0 and finite");
+}
+
 TEST(AdaptiveLine, NamesWhatItCannotUse) {
   EXPECT_THROW_MSG(adaptive_line_ratio({}), ConfigError,
                    "ratio: adaptive_line_ratio() without levels; give each level's number of "

@@ -59,6 +59,38 @@ class ChangedCheckpoint : public testing::Test {
   TensorFile saved_;
 };
 
+TEST(CheckpointPoints, ComeBackAsTheyWereOrAreRefused) {
+  TensorFile file;
+  detail::pack_points({}, "tune", file);
+  EXPECT_TRUE(file.tensors.empty());
+  detail::pack_points({2, 5, 64}, "tune", file);
+  EXPECT_EQ(detail::unpack_points(file, "x.checkpoint", "tune", 3),
+            (std::vector<int64_t>{2, 5, 64}));
+  EXPECT_THROW_MSG(detail::unpack_points(file, "x.checkpoint", "tune", 4), DataError,
+                   "checkpoint: x.checkpoint: tune.num_points has the wrong shape");
+  file.tensors["tune.num_points"] = at::tensor({2, 65}, at::kLong);
+  EXPECT_THROW_MSG(
+      detail::unpack_points(file, "x.checkpoint", "tune", 2), DataError,
+      "checkpoint: x.checkpoint: tune.num_points has the entry 65, must be in [2, 64]");
+  EXPECT_THROW_MSG(detail::unpack_points({}, "x.checkpoint", "tune", 2), DataError,
+                   "checkpoint: x.checkpoint: has no tensor tune.num_points");
+}
+
+TEST(CheckpointLevels, KeepTheirMasses) {
+  std::vector<LevelStats> levels(2);
+  levels[0].index = 5;
+  levels[1].mass = at::tensor({2.0, 0.5}, at::kDouble);
+  TensorFile file;
+  detail::pack_levels(levels, "tune", file);
+  const std::vector<LevelStats> back = detail::unpack_levels(file, "x.checkpoint", "tune");
+  EXPECT_EQ(back[0].index, 5);
+  EXPECT_TRUE(at::equal(back[0].mass, at::ones({2}, at::kDouble)));
+  EXPECT_TRUE(at::equal(back[1].mass, levels[1].mass));
+  file.tensors["tune.mass"] = at::ones({3, 2}, at::kDouble);
+  EXPECT_THROW_MSG(detail::unpack_levels(file, "x.checkpoint", "tune"), DataError,
+                   "checkpoint: x.checkpoint: tune.mass has the wrong shape");
+}
+
 TEST_F(ChangedCheckpoint, IsTakenAsItWas) { EXPECT_EQ(run(config_, files_).samples.size(0), 50); }
 
 TEST_F(ChangedCheckpoint, IsRefusedForNumbersThatCountNothing) {

@@ -424,6 +424,81 @@ TEST_F(Sampling, TheExactSamplerIsOpenUntilItsStepSizesAreGiven) {
   EXPECT_EQ(resolve_with("exact", "[ratio]\nrule = \"trapezoid\"\n").kernel_config.guard, 0.0);
 }
 
+TEST_F(Sampling, ALineTakesOneNumberOfPointsOrOneALevelOrLeavesThemToThePilot) {
+  const std::string line = "[anneal]\nlevels = [8, 4, 1, 0]\n[ratio]\ntype = \"line\"\n";
+  const Sampler open = resolve_with("exact", line);
+  EXPECT_EQ(open.kernel_config.line_tolerance, 0.01);
+  EXPECT_EQ(open.kernel_config.line_rule, LineRule::gauss_lobatto);
+  EXPECT_EQ(open.kernel->describe(),
+            "hmc(num_leapfrog=2, damping=0, gauss_lobatto on the line, to 0.01 nat (pilot))");
+  EXPECT_EQ(resolve_with("exact", line + "[tune]\ntolerance = 0.1\n").kernel_config.line_tolerance,
+            0.1);
+  const Sampler one = resolve_with("exact", line + "num_points = 5\n");
+  EXPECT_EQ(one.kernel_config.line_tolerance, 0.0);
+  EXPECT_EQ(one.kernel_config.num_points, 5);
+  const Sampler each =
+      resolve_with("exact", line + "rule = \"gauss_lobatto\"\nnum_points = [2, 3, 4, 6]\n");
+  EXPECT_EQ(each.kernel_config.line_tolerance, 0.0);
+  EXPECT_EQ(each.kernel_config.line_points, (LinePoints{{8, 2}, {4, 3}, {1, 4}, {0, 6}}));
+  EXPECT_EQ(each.kernel->describe(),
+            "hmc(num_leapfrog=2, damping=0, 2 to 6-point gauss_lobatto on the line, by level)");
+}
+
+TEST_F(Sampling, RefusesPointsOfALineThatDoNotFit) {
+  const auto refused = [](const std::string& toml, const std::string& message) {
+    EXPECT_THROW_MSG(resolve_with("exact", toml), ConfigError, "config: p.toml: " + message);
+  };
+  const std::string line = "[anneal]\nlevels = [8, 4, 1, 0]\n[ratio]\ntype = \"line\"\n";
+  refused(line + "num_points = [2, 3]\n",
+          "ratio.num_points has 2 entries, must have 1, or one for each of the 4 levels of the "
+          "plan");
+  refused(line + "rule = \"simpson\"\n",
+          "ratio.num_points is missing; the pilot run finds it for ratio.rule = "
+          "\"gauss_lobatto\" only");
+  refused(line + "[kernel]\nstep_size = 0.1\n",
+          "ratio.num_points is missing; ratio.type = \"line\" needs it");
+  refused("[tune]\ntolerance = 0.1\n",
+          "tune.tolerance belongs to ratio.type = \"line\", but it is \"curve\"");
+  EXPECT_THROW_MSG(
+      resolve_with("exact", line + "num_points = 5\n[tune]\ntolerance = 0.1\n"), ConfigError,
+      "config: p.toml:12: tune.tolerance = 0.1, but ratio.num_points is given too; leave one out");
+}
+
+TEST_F(Sampling, AMassIsOneRowOrOneALevelOrLeftToThePilot) {
+  const std::string levels = "[anneal]\nlevels = [8, 4, 1, 0]\n";
+  const Sampler one = resolve_with("exact", levels + "[kernel]\nmass = [1.0, 2.0]\n");
+  EXPECT_EQ(one.kernel_config.hmc.mass, (std::vector<double>{1.0, 2.0}));
+  EXPECT_FALSE(one.anneal.levels[0].mass.defined());
+  const Sampler each = resolve_with(
+      "exact", levels + "[kernel]\nmass = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]]\n");
+  EXPECT_TRUE(each.kernel_config.hmc.mass.empty());
+  EXPECT_TRUE(at::equal(each.anneal.levels[3].mass, at::tensor({7.0, 8.0}, at::kDouble)));
+  EXPECT_FALSE(resolve_with("exact", "").anneal.adapt->diagonal_mass);
+  EXPECT_FALSE(resolve_with("exact", "[tune]\nmass = \"none\"\n").anneal.adapt->diagonal_mass);
+  EXPECT_TRUE(resolve_with("exact", "[tune]\nmass = \"diagonal\"\n").anneal.adapt->diagonal_mass);
+}
+
+TEST_F(Sampling, RefusesMassesThatDoNotFit) {
+  const auto refused = [](const std::string& toml, const std::string& message) {
+    EXPECT_THROW_MSG(resolve_with("exact", toml), ConfigError, "config: p.toml" + message);
+  };
+  refused("[kernel]\nmass = [[1.0, 2.0], [3.0, 4.0]]\n[anneal]\nlevels = [8, 4, 1, 0]\n",
+          ": kernel.mass has 2 entries, must have 1, or one for each of the 4 levels of the plan");
+  refused("[kernel]\nmass = [1.0, 2.0]\n[tune]\nmass = \"diagonal\"\n",
+          ":9: tune.mass = \"diagonal\", but kernel.mass is given too; leave one out");
+  refused("[kernel]\ntype = \"mala\"\n[tune]\nmass = \"diagonal\"\n",
+          ": tune.mass = \"diagonal\", but the kernel is \"mala\"; it belongs to uhmc and hmc");
+  const SampleConfig narrow = parse_config(
+      "sampler = \"exact\"\n" + kGood +
+          "[kernel]\nmass = [[1.0], [1.0]]\nstep_size = 0.1\n[anneal]\nlevels = [4, 0]\n"
+          "steps_per_level = 1\n",
+      "p.toml");
+  EXPECT_THROW_MSG(run(narrow), ConfigError,
+                   "config: p.toml: kernel.mass has 1 entries for level 4, must have one for each "
+                   "of the 2 coordinates of " +
+                       load_target(narrow)->describe());
+}
+
 TEST_F(Sampling, RefusesSettingsOfTheOtherKindOfSampler) {
   const auto parse = [](const std::string& toml) { return parse_config(toml, "p.toml"); };
   EXPECT_THROW_MSG(parse("sampler = \"u-hmc\"\n" + kGood + "[tune]\nrate = 0.1\n"), ConfigError,
