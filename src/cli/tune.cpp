@@ -6,7 +6,6 @@
 #include "cli/summary.hpp"
 #include "motet/io.hpp"
 #include "run_detail.hpp"
-#include "settings.hpp"
 
 namespace motet::cli {
 namespace {
@@ -37,7 +36,11 @@ void run_command(const Options& options) {
   print_line(std::cout, "levels", std::to_string(tuned.overrides.levels->size()));
   print_line(std::cout, "step sizes", list_text(tuned.overrides.step_size->values));
   if (tuned.overrides.num_points) {
-    print_line(std::cout, "line points", detail::to_toml(*tuned.overrides.num_points));
+    std::string points;
+    for (const int64_t count : *tuned.overrides.num_points) {
+      points += (points.empty() ? "" : " ") + std::to_string(count);
+    }
+    print_line(std::cout, "line points", points);
   }
   print_line(std::cout, "config", options.out);
 }
