@@ -14,7 +14,6 @@
 
 #include "diagnose_detail.hpp"
 #include "motet/error.hpp"
-#include "motet/metrics.hpp"
 
 namespace motet {
 namespace {
@@ -224,35 +223,6 @@ Estimate over_islands(const Tensor& values) {
   const Tensor table = values.detach().to(at::kCPU, at::kDouble);
   return {table.mean().item<double>(),
           table.std().item<double>() / std::sqrt(static_cast<double>(table.size(0)))};
-}
-
-std::vector<ModeOccupancy> mode_occupancy(const Tensor& x, const Tensor& centres, double radius,
-                                          int64_t num_islands) {
-  if (num_islands < 1 || x.dim() < 1 || x.size(0) % num_islands != 0) {
-    std::ostringstream text;
-    text << "mode_occupancy: x has shape " << x.sizes() << " and num_islands = " << num_islands
-         << ", must be >= 1 and divide the number of rows";
-    throw ShapeError(text.str());
-  }
-  const std::vector<double> whole = modes(x, centres, radius).mode_fractions;
-  const auto num_modes = static_cast<int64_t>(whole.size());
-  const Tensor shares = at::zeros({num_islands, num_modes}, at::kDouble);
-  const int64_t size = x.size(0) / num_islands;
-  for (int64_t i = 0; i < num_islands && num_islands > 1; ++i) {
-    shares[i].copy_(at::tensor(modes(x.narrow(0, i * size, size), centres, radius).mode_fractions,
-                               at::kDouble));
-  }
-  std::vector<ModeOccupancy> result(whole.size());
-  for (size_t k = 0; k < whole.size(); ++k) {
-    result[k].fraction = whole[k];
-    result[k].binomial_error =
-        std::sqrt(whole[k] * (1.0 - whole[k]) / static_cast<double>(x.size(0)));
-    if (num_islands > 1) {
-      result[k].island_error =
-          over_islands(shares.select(1, static_cast<int64_t>(k))).standard_error;
-    }
-  }
-  return result;
 }
 
 }  // namespace motet

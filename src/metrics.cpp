@@ -128,15 +128,6 @@ class ProductDensity {
   double log_outer_ = 0.0;
 };
 
-Tensor benchmark_points(const std::string& where, const std::string& name, const Tensor& x) {
-  const Tensor points = detail::finite_points(where, name, x);
-  if (points.size(1) != 2) {
-    throw ShapeError(where + ": " + name + " has shape " + detail::shape_text(x) +
-                     ", must be (N, 2): the benchmark lives in the plane");
-  }
-  return points;
-}
-
 // A uniform number's place in N(mean, sd^2) cut to |x| < half, by inversion of the distribution
 // function; mirrored so that the interval's bulk lies in the lower tail, where cdf keeps its
 // digits.
@@ -147,19 +138,6 @@ Tensor truncated_normal(const Tensor& uniform, const Tensor& mean, double sd, do
   const Tensor above = torch::special_ndtr((half - centre) / sd);
   const Tensor z = torch::special_ndtri(below + uniform * (above - below));
   return sign * (centre + sd * z).clamp(-half, half);
-}
-
-// Centres of the ring that lie in the bar: the product's modes, (M, 2).
-Tensor product_modes(const ProductBenchmark& b) {
-  std::vector<double> flat;
-  for (const Point2& c : ring_centres(b)) {
-    if (std::abs(c.x) < b.half_width && std::abs(c.y) < b.half_height) {
-      flat.insert(flat.end(), {c.x, c.y});
-    }
-  }
-  require(!flat.empty(), "half_width", b.half_width,
-          "such that the bar holds the centre of a mode of the ring");
-  return torch::tensor(flat, torch::kFloat64).reshape({-1, 2});
 }
 
 // Half the way between neighbouring modes of the ring: the largest discs that do not overlap.
@@ -229,6 +207,16 @@ Tensor detail::finite_points(const std::string& where, const std::string& name, 
   return points;
 }
 
+Tensor detail::benchmark_points(const std::string& where, const std::string& name,
+                                const Tensor& x) {
+  const Tensor points = finite_points(where, name, x);
+  if (points.size(1) != 2) {
+    throw ShapeError(where + ": " + name + " has shape " + shape_text(x) +
+                     ", must be (N, 2): the benchmark lives in the plane");
+  }
+  return points;
+}
+
 void detail::require_alike(const std::string& where, const Tensor& x, const Tensor& y,
                            bool same_size) {
   if (x.size(1) != y.size(1) || (same_size && x.size(0) != y.size(0))) {
@@ -277,7 +265,7 @@ Tensor sample_product_benchmark(int64_t num_samples, Rng& rng, const ProductBenc
 
 Tensor log_density_product_benchmark(const Tensor& x, const ProductBenchmark& benchmark) {
   check(benchmark);
-  const Tensor points = benchmark_points("log_density_product_benchmark", "x", x);
+  const Tensor points = detail::benchmark_points("log_density_product_benchmark", "x", x);
   const ProductDensity density(benchmark);
   Tensor result = torch::empty({points.size(0)}, torch::kFloat64);
   const double* xy = points.const_data_ptr<double>();
@@ -291,7 +279,7 @@ Tensor log_density_product_benchmark(const Tensor& x, const ProductBenchmark& be
 
 LogLikelihood log_likelihood(const Tensor& x, const ProductBenchmark& benchmark) {
   check(benchmark);
-  const Tensor points = benchmark_points("log_likelihood", "x", x);
+  const Tensor points = detail::benchmark_points("log_likelihood", "x", x);
   const ProductDensity density(benchmark);
   const double* xy = points.const_data_ptr<double>();
   LogLikelihood result;
@@ -314,6 +302,44 @@ LogLikelihood log_likelihood(const Tensor& x, const ProductBenchmark& benchmark)
   return result;
 }
 
+ModeSet product_modes(const ProductBenchmark& b) {
+  check(b);
+  ModeSet set;
+  std::vector<double> flat;
+  double total = 0.0;
+  for (const Point2& c : ring_centres(b)) {
+    if (std::abs(c.x) < b.half_width && std::abs(c.y) < b.half_height) {
+      flat.insert(flat.end(), {c.x, c.y});
+      set.shares.push_back(mass_between(c.x, b.sd, b.half_width) *
+                           mass_between(c.y, b.sd, b.half_height));
+      total += set.shares.back();
+    }
+  }
+  require(!flat.empty(), "half_width", b.half_width,
+          "such that the bar holds the centre of a mode of the ring");
+  for (double& share : set.shares) {
+    share /= total;
+  }
+  set.centres = torch::tensor(flat, torch::kFloat64).reshape({-1, 2});
+  set.radius = mode_radius(b);
+  return set;
+}
+
+Tensor detail::mode_labels(const Tensor& points, const Tensor& centres, double radius) {
+  const Tensor transposed = centres.t().contiguous();
+  const int64_t dim = points.size(1);
+  std::vector<double> squared(static_cast<size_t>(centres.size(0)));
+  Tensor labels = torch::empty({points.size(0)}, torch::kInt64);
+  int64_t* label = labels.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < points.size(0); ++i) {
+    squared_distances(points.const_data_ptr<double>() + i * dim, transposed, 0, centres.size(0),
+                      squared.data());
+    const auto nearest = std::min_element(squared.begin(), squared.end());
+    label[i] = std::sqrt(*nearest) <= radius ? nearest - squared.begin() : -1;
+  }
+  return labels;
+}
+
 ModeReport modes(const Tensor& x, const Tensor& centres, double radius) {
   if (!(radius > 0.0)) {
     std::ostringstream text;
@@ -323,19 +349,16 @@ ModeReport modes(const Tensor& x, const Tensor& centres, double radius) {
   const Tensor points = detail::finite_points("modes", "x", x);
   const Tensor places = detail::finite_points("modes", "centres", centres);
   detail::require_alike("modes", points, places, false);
-  const int64_t dim = points.size(1);
-  const auto width = static_cast<size_t>(dim);
-  const Tensor transposed = places.t().contiguous();
+  const Tensor labels = detail::mode_labels(points, places, radius);
+  const int64_t* label = labels.const_data_ptr<int64_t>();
+  const auto width = static_cast<size_t>(points.size(1));
   std::vector<ModeSums> sums(static_cast<size_t>(places.size(0)),
                              {0, std::vector<double>(width), std::vector<double>(width)});
-  std::vector<double> squared(sums.size());
   int64_t num_outside = 0;
   for (int64_t i = 0; i < points.size(0); ++i) {
-    const double* point = points.const_data_ptr<double>() + i * dim;
-    detail::squared_distances(point, transposed, 0, places.size(0), squared.data());
-    const auto nearest = std::min_element(squared.begin(), squared.end());
-    if (std::sqrt(*nearest) <= radius) {
-      add(sums[static_cast<size_t>(nearest - squared.begin())], point);
+    if (label[i] >= 0) {
+      add(sums[static_cast<size_t>(label[i])],
+          points.const_data_ptr<double>() + i * points.size(1));
     } else {
       ++num_outside;
     }
@@ -348,41 +371,6 @@ ModeReport modes(const Tensor& x, const Tensor& centres, double radius) {
   }
   report.fraction_outside_modes = static_cast<double>(num_outside) / num_points;
   return report;
-}
-
-ProductMetrics product_metrics(const Tensor& x, const Tensor& reference, Rng& rng,
-                               const ProductBenchmark& benchmark, int64_t max_pairwise) {
-  const std::string where = "product_metrics";
-  const Tensor points = benchmark_points(where, "x", x);
-  const Tensor exact = benchmark_points(where, "reference", reference);
-  if (points.size(0) != exact.size(0) || points.size(0) < 2 || max_pairwise < 2) {
-    throw ShapeError(where + ": x is " + detail::shape_text(x) + ", reference is " +
-                     detail::shape_text(reference) +
-                     ", max_pairwise = " + std::to_string(max_pairwise) +
-                     ", must be equally many points, >= 2, and max_pairwise >= 2");
-  }
-  ProductMetrics metrics;
-  metrics.log_likelihood = log_likelihood(points, benchmark);
-  metrics.modes = modes(points, product_modes(benchmark), mode_radius(benchmark));
-  // Fits take draws of rng: named, so that no compiler chooses their order.
-  const GmmFit fit = fit_gmm(points, 2, rng);
-  const GmmFit fit_exact = fit_gmm(exact, 2, rng);
-  metrics.gmm = gmm_distance(fit_exact, fit);
-  // The reference code starts each fit once and takes the components as they come.
-  const GmmFit single = fit_gmm(points, 2, rng, 1);
-  const GmmFit single_exact = fit_gmm(exact, 2, rng, 1);
-  metrics.gmm_paper = gmm_distance_unmatched(single_exact, single);
-
-  metrics.num_pairwise = std::min(points.size(0), max_pairwise);
-  const Tensor some = detail::thinned(points, metrics.num_pairwise);
-  const Tensor some_exact = detail::thinned(exact, metrics.num_pairwise);
-  metrics.w2 = w2_assignment(some, some_exact);
-  // The reference code divides the summed cost by len((rows, columns)) = 2 where it means N.
-  metrics.w2_paper = metrics.w2 * std::sqrt(static_cast<double>(metrics.num_pairwise) / 2.0);
-  metrics.w2_folded = w2_folded(some, some_exact);
-  metrics.energy_distance = energy_distance(some, some_exact);
-  metrics.mmd_squared = mmd_squared(some, some_exact);
-  return metrics;
 }
 
 }  // namespace motet

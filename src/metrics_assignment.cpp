@@ -66,6 +66,9 @@ class AssignmentSolver {
     return column_of_;
   }
 
+  /// After solve(): v_j, the dual of column j; that of row i is its cost - v of its column.
+  const std::vector<double>& prices() const { return price_; }
+
  private:
   static size_t as_size(int64_t i) { return static_cast<size_t>(i); }
   const double* row(int64_t i) const { return cost_ + i * size_; }
@@ -323,18 +326,6 @@ Tensor squared_distance_matrix(const Tensor& x, const Tensor& y) {
   return cost;
 }
 
-double w2_of_points(const Tensor& points, const Tensor& others) {
-  const int64_t num_points = points.size(0);
-  const Tensor cost = squared_distance_matrix(points, others);
-  const double* costs = cost.const_data_ptr<double>();
-  const std::vector<int64_t> columns = AssignmentSolver(costs, num_points).solve();
-  double total = 0.0;
-  for (int64_t i = 0; i < num_points; ++i) {
-    total += costs[i * num_points + columns[static_cast<size_t>(i)]];
-  }
-  return std::sqrt(total / static_cast<double>(num_points));
-}
-
 Tensor folded(const Tensor& points) {
   Tensor copy = points.clone();
   copy.select(1, 1).abs_();
@@ -342,6 +333,31 @@ Tensor folded(const Tensor& points) {
 }
 
 }  // namespace
+
+detail::Transport detail::transport(const Tensor& points, const Tensor& others) {
+  const int64_t num_points = points.size(0);
+  const Tensor cost = squared_distance_matrix(points, others);
+  const double* costs = cost.const_data_ptr<double>();
+  AssignmentSolver solver(costs, num_points);
+  const std::vector<int64_t> columns = solver.solve();
+  const std::vector<double>& prices = solver.prices();
+  Transport result;
+  result.potentials = torch::empty({num_points}, torch::kFloat64);
+  double* potentials = result.potentials.mutable_data_ptr<double>();
+  double total = 0.0;
+  for (int64_t i = 0; i < num_points; ++i) {
+    const auto column = static_cast<size_t>(columns[static_cast<size_t>(i)]);
+    const double matched = costs[i * num_points + columns[static_cast<size_t>(i)]];
+    total += matched;
+    potentials[i] = matched - prices[column] + prices[static_cast<size_t>(i)];
+  }
+  result.w2 = std::sqrt(total / static_cast<double>(num_points));
+  return result;
+}
+
+detail::Transport detail::folded_transport(const Tensor& points, const Tensor& others) {
+  return transport(folded(points), folded(others));
+}
 
 std::vector<int64_t> assignment(const Tensor& cost) {
   const std::string where = "assignment";
@@ -360,7 +376,7 @@ double w2_assignment(const Tensor& x, const Tensor& y) {
   const Tensor others = detail::finite_points(where, "y", y);
   detail::require_alike(where, points, others, true);
   require_assignable(where, points.size(0));
-  return w2_of_points(points, others);
+  return detail::transport(points, others).w2;
 }
 
 double w2_folded(const Tensor& x, const Tensor& y) {
@@ -372,7 +388,7 @@ double w2_folded(const Tensor& x, const Tensor& y) {
     throw ShapeError(where + ": points have 1 coordinate, must have >= 2: the second is folded");
   }
   require_assignable(where, points.size(0));
-  return w2_of_points(folded(points), folded(others));
+  return detail::folded_transport(points, others).w2;
 }
 
 double w2_sliced(const Tensor& x, const Tensor& y, int64_t num_directions, Rng& rng) {

@@ -19,14 +19,25 @@ namespace {
 // The median distance is taken over at most this many points (2 million pairs).
 constexpr int64_t kMaxMedianPoints = 2000;
 
-// Sum of f(|x_i - y_j|^2) over all i, j; with `upper` only over j > i.
+// Of f(|x_i - y_j|^2) over pairs: all of them, and those of row group g with column group h.
+struct PairSums {
+  double total = 0.0;
+  Tensor blocks;  // (G, G)
+};
+
+// Sums over all i, j; with `upper` only over j > i. `group` (rows = columns) may be undefined: no
+// blocks.
 template <class F>
-double sum_over_pairs(const Tensor& x, const Tensor& y, bool upper, const F& f) {
+PairSums sum_over_pairs(const Tensor& x, const Tensor& y, bool upper, const SampleGroups& groups,
+                        const F& f) {
   const Tensor transposed = y.t().contiguous();
   const int64_t rows = x.size(0);
   const int64_t columns = y.size(0);
   const double* points = x.const_data_ptr<double>();
+  const int64_t* group = groups.group.defined() ? groups.group.const_data_ptr<int64_t>() : nullptr;
   std::vector<double> row_sums(static_cast<size_t>(rows), 0.0);
+  const Tensor row_blocks = torch::zeros({rows, groups.num_groups}, torch::kFloat64);
+  double* blocks = row_blocks.mutable_data_ptr<double>();
   at::parallel_for(0, rows, 16, [&](int64_t begin, int64_t end) {
     std::vector<double> squared(static_cast<size_t>(columns));
     for (int64_t k = begin; k < end; ++k) {
@@ -36,16 +47,58 @@ double sum_over_pairs(const Tensor& x, const Tensor& y, bool upper, const F& f) 
       detail::squared_distances(points + i * x.size(1), transposed, first, columns, squared.data());
       double sum = 0.0;
       for (int64_t j = 0; j < columns - first; ++j) {
-        sum += f(squared[static_cast<size_t>(j)]);
+        const double value = f(squared[static_cast<size_t>(j)]);
+        sum += value;
+        if (group != nullptr) {
+          blocks[i * groups.num_groups + group[first + j]] += value;
+        }
       }
       row_sums[static_cast<size_t>(i)] = sum;
     }
   });
-  double total = 0.0;
+  PairSums sums;
   for (const double sum : row_sums) {
-    total += sum;
+    sums.total += sum;
   }
-  return total;
+  if (group != nullptr) {
+    sums.blocks = torch::zeros({groups.num_groups, groups.num_groups}, torch::kFloat64)
+                      .index_add_(0, groups.group, row_blocks);
+  }
+  return sums;
+}
+
+// Mean over all pairs of f, or over those of different points, without the pairs of group g (-1:
+// with all). Row and column groups are the same rows of two sets, or of one (`upper`).
+double mean_over_pairs(const PairSums& sums, const Tensor& sizes, bool upper, bool distinct,
+                       int64_t g, double num_points) {
+  double total = sums.total;
+  double left = num_points;
+  if (g >= 0) {
+    total -=
+        (sums.blocks[g].sum() + sums.blocks.select(1, g).sum() - sums.blocks[g][g]).item<double>();
+    left -= sizes[g].item<double>();
+  }
+  return (upper ? 2.0 : 1.0) * total / (left * (distinct ? left - 1.0 : left));
+}
+
+// within x + within y - 2 across of `sums` (x, y, across), and its error by leaving out groups.
+Estimate combine(const PairSums (&sums)[3], bool distinct, const SampleGroups& groups,
+                 double num_points) {
+  const Tensor sizes =
+      groups.group.defined() ? groups.group.bincount({}, groups.num_groups) : Tensor();
+  const auto without = [&](int64_t g) {
+    return mean_over_pairs(sums[0], sizes, true, distinct, g, num_points) +
+           mean_over_pairs(sums[1], sizes, true, distinct, g, num_points) -
+           2.0 * mean_over_pairs(sums[2], sizes, false, false, g, num_points);
+  };
+  Estimate result;
+  result.value = without(-1);
+  std::vector<double> replicates;
+  for (int64_t g = 0; g < groups.num_groups; ++g) {
+    replicates.push_back(without(g));
+  }
+  result.standard_error = detail::jackknife_error(replicates);
+  return result;
 }
 
 double median_distance(const Tensor& x, const Tensor& y) {
@@ -112,10 +165,33 @@ double energy_distance(const Tensor& x, const Tensor& y) {
   const auto distance = [](double squared) { return std::sqrt(squared); };
   const auto n = static_cast<double>(points.size(0));
   const auto m = static_cast<double>(others.size(0));
-  const double across = sum_over_pairs(points, others, false, distance) / (n * m);
-  const double within_x = 2.0 * sum_over_pairs(points, points, true, distance) / (n * n);
-  const double within_y = 2.0 * sum_over_pairs(others, others, true, distance) / (m * m);
+  const double across = sum_over_pairs(points, others, false, {}, distance).total / (n * m);
+  const double within_x = 2.0 * sum_over_pairs(points, points, true, {}, distance).total / (n * n);
+  const double within_y = 2.0 * sum_over_pairs(others, others, true, {}, distance).total / (m * m);
   return std::max(0.0, 2.0 * across - within_x - within_y);  // below 0 only by rounding
+}
+
+Estimate detail::energy_distance_over(const Tensor& points, const Tensor& others,
+                                      const SampleGroups& groups) {
+  // Minus the distance, so that the sum has the signs of the kernel distance.
+  const auto kernel = [](double squared) { return -std::sqrt(squared); };
+  const PairSums sums[] = {sum_over_pairs(points, points, true, groups, kernel),
+                           sum_over_pairs(others, others, true, groups, kernel),
+                           sum_over_pairs(points, others, false, groups, kernel)};
+  Estimate result = combine(sums, false, groups, static_cast<double>(points.size(0)));
+  result.value = std::max(0.0, result.value);
+  return result;
+}
+
+Estimate detail::mmd_squared_over(const Tensor& points, const Tensor& others,
+                                  const SampleGroups& groups) {
+  const double width = checked_bandwidth(0.0, points, others);
+  const double scale = -0.5 / (width * width);
+  const auto kernel = [scale](double squared) { return std::exp(scale * squared); };
+  const PairSums sums[] = {sum_over_pairs(points, points, true, groups, kernel),
+                           sum_over_pairs(others, others, true, groups, kernel),
+                           sum_over_pairs(points, others, false, groups, kernel)};
+  return combine(sums, true, groups, static_cast<double>(points.size(0)));
 }
 
 double mmd_squared(const Tensor& x, const Tensor& y, double bandwidth) {
@@ -135,9 +211,11 @@ double mmd_squared(const Tensor& x, const Tensor& y, double bandwidth) {
   const auto kernel = [scale](double squared) { return std::exp(scale * squared); };
   const auto n = static_cast<double>(points.size(0));
   const auto m = static_cast<double>(others.size(0));
-  const double across = sum_over_pairs(points, others, false, kernel) / (n * m);
-  const double within_x = 2.0 * sum_over_pairs(points, points, true, kernel) / (n * (n - 1.0));
-  const double within_y = 2.0 * sum_over_pairs(others, others, true, kernel) / (m * (m - 1.0));
+  const double across = sum_over_pairs(points, others, false, {}, kernel).total / (n * m);
+  const double within_x =
+      2.0 * sum_over_pairs(points, points, true, {}, kernel).total / (n * (n - 1.0));
+  const double within_y =
+      2.0 * sum_over_pairs(others, others, true, {}, kernel).total / (m * (m - 1.0));
   return within_x + within_y - 2.0 * across;
 }
 

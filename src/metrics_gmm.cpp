@@ -221,6 +221,19 @@ double expect(const Points& x, const GmmFit& fit, std::vector<double>& responsib
   return total / static_cast<double>(x.num_points);
 }
 
+// Iterates to convergence from the parameters in `fit`.
+void climb(const Points& x, std::vector<double>& responsibilities, GmmFit& fit) {
+  double previous = -std::numeric_limits<double>::infinity();
+  while (!fit.converged && fit.num_iterations < kMaxIterations) {
+    const double reached = expect(x, fit, responsibilities);
+    maximise(x, responsibilities, fit);
+    ++fit.num_iterations;
+    fit.converged = std::abs(reached - previous) < kTolerance;
+    previous = reached;
+  }
+  fit.log_likelihood = expect(x, fit, responsibilities);
+}
+
 GmmFit fit_from(const Points& x, Matrix centres) {
   const size_t num_components = centres.size();
   const std::vector<int64_t> labels = k_means(x, centres);
@@ -233,15 +246,7 @@ GmmFit fit_from(const Points& x, Matrix centres) {
   fit.means = std::move(centres);
   fit.variances.resize(num_components);
   maximise(x, responsibilities, fit);
-  double previous = -std::numeric_limits<double>::infinity();
-  while (!fit.converged && fit.num_iterations < kMaxIterations) {
-    const double reached = expect(x, fit, responsibilities);
-    maximise(x, responsibilities, fit);
-    ++fit.num_iterations;
-    fit.converged = std::abs(reached - previous) < kTolerance;
-    previous = reached;
-  }
-  fit.log_likelihood = expect(x, fit, responsibilities);
+  climb(x, responsibilities, fit);
   return fit;
 }
 
@@ -281,6 +286,16 @@ GmmFit fit_gmm(const Tensor& x, int64_t num_components, Rng& rng, int64_t num_st
     }
   }
   return best;
+}
+
+GmmFit detail::refit_gmm(const Tensor& points, const GmmFit& start) {
+  const Points view{points.const_data_ptr<double>(), points.size(0), points.size(1)};
+  GmmFit fit = start;
+  fit.num_iterations = 0;
+  fit.converged = false;
+  std::vector<double> responsibilities(static_cast<size_t>(view.num_points) * fit.weights.size());
+  climb(view, responsibilities, fit);
+  return fit;
 }
 
 double gmm_distance(const GmmFit& a, const GmmFit& b) {

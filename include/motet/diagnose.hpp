@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "motet/metrics.hpp"
 #include "motet/preset.hpp"
 
 namespace motet {
@@ -32,29 +33,27 @@ double mcse_mean(const Tensor& draws);
 double mcse_sd(const Tensor& draws);
 double mcse_quantile(const Tensor& draws, double prob);
 
-/// A number with its Monte-Carlo standard error; NaN where it could not be measured.
-struct Estimate {
-  double value = std::numeric_limits<double>::quiet_NaN();
-  double standard_error = std::numeric_limits<double>::quiet_NaN();
-};
 /// Any statistic computed on each of I independent islands, values (I): their mean, and its error,
 /// standard deviation over islands / sqrt(I). Right however chains of one island hang together
 /// (resampling), where a formula for independent chains is not. ShapeError unless (I) with I >= 2.
 Estimate over_islands(const Tensor& values);
 
-/// Share of a sample in one mode, with two error bars.
-struct ModeOccupancy {
-  double fraction = 0.0;
-  /// sqrt(f (1 - f) / N): of N independent chains.
-  double binomial_error = 0.0;
-  /// As over_islands(); NaN for a single island.
-  double island_error = std::numeric_limits<double>::quiet_NaN();
+/// One coordinate of the final chains, compared over islands.
+struct CoordinateConvergence {
+  int64_t coordinate = 0;  ///< of the flattened event
+  double rhat = 0.0;
+  double ess_bulk = 0.0;
+  double ess_tail = 0.0;
+  Estimate mean;  ///< as over_islands()
 };
-/// One entry a mode, as modes(x, centres, radius) of metrics.hpp has them; x (N, d) holds
-/// num_islands islands of equally many consecutive rows. Throws ShapeError when N is not a multiple
-/// of num_islands, else as modes().
-std::vector<ModeOccupancy> mode_occupancy(const Tensor& x, const Tensor& centres, double radius,
-                                          int64_t num_islands = 1);
+/// rhat(), ess_bulk() and ess_tail() of x (N, *event) with an island a chain and its rows the draws,
+/// of at most max_coordinates coordinates at even spacing. Rows of an island are no time series: a
+/// correlation along them is that of the copies which resampling leaves side by side. Groups of
+/// less than half the largest one's rows are left out, the others cut to the smallest. Empty when
+/// fewer than 2 groups of 4 rows are left. Throws ShapeError unless groups.group has N rows,
+/// ConfigError for max_coordinates < 1, NumericalError for entries that are not finite.
+std::vector<CoordinateConvergence> convergence(const Tensor& x, const SampleGroups& groups,
+                                               int64_t max_coordinates = 64);
 
 // Exactness of the correction at one level, on particles x (B, *event) of that level.
 

@@ -9,11 +9,34 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <limits>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "motet/rng.hpp"
 
 namespace motet {
+
+/// A number with its Monte-Carlo standard error; NaN where it could not be measured.
+struct Estimate {
+  double value = std::numeric_limits<double>::quiet_NaN();
+  double standard_error = std::numeric_limits<double>::quiet_NaN();
+};
+
+/// How the N rows of a sample hang together: what error bars and weights need.
+struct SampleGroups {
+  Tensor group;              ///< (N) int64 in [0, num_groups), ascending; undefined: no error bars
+  int64_t num_groups = 0;    ///< independent of each other, or nearly so
+  bool are_islands = false;  ///< groups are whole islands of a run
+  Tensor log_weights;        ///< (N) float64, in rows that count; undefined: all equal
+};
+/// Groups of consecutive rows: num_rows of islands of island_size rows (0: rows that are all
+/// independent). With at least 4 whole islands, up to 50 groups of whole islands (a shorter last one
+/// is its own), else 4 to 20 groups of equally many rows (num_rows / 16 at most). In one island,
+/// the copies that resampling makes of a chain lie next to each other, so that such groups keep
+/// most families whole. ConfigError for num_rows < 1 or island_size < 0.
+SampleGroups consecutive_groups(int64_t num_rows, int64_t island_size = 0);
 
 /// The benchmark of Sjoberg et al. (arXiv 2307.14012): a ring of num_modes Gaussians times a bar.
 /// Its metrics widen the bar to |x|, |y| < outer with probability 1 - prob_inside. Functions that
@@ -97,9 +120,36 @@ struct ModeReport {
                                              ///< mode's points; NaN for fewer than 2 points
   double fraction_outside_modes = 0.0;
 };
+/// Where the modes of a law are.
+struct ModeSet {
+  Tensor centres;              ///< (K, d) float64
+  double radius = 0.0;         ///< of a mode, as modes() takes it
+  std::vector<double> shares;  ///< (K): probability of each mode under the law, sum 1
+};
+/// The modes of the ring that lie in the bar; radius half the way between neighbours on the ring.
+ModeSet product_modes(const ProductBenchmark& benchmark = {});
+
 /// Shares and widths of modes: a point belongs to the nearest of centres (K, d) if it is at most
 /// `radius` away, else to none. Throws ConfigError for radius <= 0.
 ModeReport modes(const Tensor& x, const Tensor& centres, double radius);
+
+/// Share of a sample in one mode, with two error bars.
+struct ModeOccupancy {
+  double fraction = 0.0;
+  /// sqrt(f (1 - f) / N): of N independent chains; of weighted ones, N is (sum w)^2 / sum w^2.
+  double binomial_error = 0.0;
+  /// Over the islands or groups; NaN for a single one.
+  double island_error = std::numeric_limits<double>::quiet_NaN();
+  std::vector<double> island_fractions;  ///< (I): of each island or group
+};
+/// One entry a mode, as modes(x, centres, radius) has them; x (N, d) holds num_islands islands of
+/// equally many consecutive rows. Throws ShapeError when N is not a multiple of num_islands, else
+/// as modes().
+std::vector<ModeOccupancy> mode_occupancy(const Tensor& x, const Tensor& centres, double radius,
+                                          int64_t num_islands = 1);
+/// The same for groups of any sizes, and for weighted rows.
+std::vector<ModeOccupancy> mode_occupancy(const Tensor& x, const Tensor& centres, double radius,
+                                          const SampleGroups& groups);
 
 /// Energy distance 2 E|X-Y| - E|X-X'| - E|Y-Y'| as a V-statistic, >= 0 (Szekely and Rizzo 2013).
 /// x (N, d), y (M, d); O((N+M)^2 d) time, O(N+M) memory; the same bits for any number of threads.
@@ -111,6 +161,12 @@ double energy_distance(const Tensor& x, const Tensor& y);
 /// memory as energy_distance. Throws ShapeError for fewer than 2 points, ConfigError for a
 /// bandwidth that is not finite, NumericalError when the median is 0.
 double mmd_squared(const Tensor& x, const Tensor& y, double bandwidth = 0.0);
+
+/// Monte-Carlo standard error of a metric, over repeats with new samples and new exact samples.
+struct MetricError {
+  double standard_error = std::numeric_limits<double>::quiet_NaN();
+  std::string method;  ///< how it was found, or why there is none
+};
 
 /// The published table's numbers, in its units and corrected, and some that it lacks.
 struct ProductMetrics {
@@ -124,6 +180,10 @@ struct ProductMetrics {
   double mmd_squared = 0.0;
   ModeReport modes;          ///< of the ring's modes in the bar, radius half the way between modes
   int64_t num_pairwise = 0;  ///< points used for w2, w2_folded, energy_distance and mmd_squared
+  /// With groups only. By the JSON's names: means from the spread over groups, W2 from the dual
+  /// potentials of its assignment, the others by leaving out one group at a time.
+  std::map<std::string, MetricError> errors;
+  std::vector<ModeOccupancy> occupancy;  ///< (K), with groups only
 };
 /// Metrics on pairs of points cost the square (MMD) or cube (W2) of their number.
 inline constexpr int64_t kMaxPairwise = 4000;
@@ -132,8 +192,12 @@ inline constexpr int64_t kMaxPairwise = 4000;
 /// seconds. Takes 10 draws of rng. Throws ShapeError unless x and reference are equally many
 /// points, ConfigError for a bad benchmark, NumericalError for rows that are not finite and when
 /// the median distance of mmd_squared is 0.
+/// `groups` (N rows) give every number an error bar, at a few per cent of the time. Of weighted rows
+/// only weighted means are measured (log likelihood, shares); the others are NaN, and `errors` says
+/// why. Throws ShapeError for groups of another number of rows.
 ProductMetrics product_metrics(const Tensor& x, const Tensor& reference, Rng& rng,
                                const ProductBenchmark& benchmark = {},
-                               int64_t max_pairwise = kMaxPairwise);
+                               int64_t max_pairwise = kMaxPairwise,
+                               const SampleGroups& groups = {});
 
 }  // namespace motet
