@@ -39,10 +39,14 @@ const char* const kStyle =
     ".c4{stroke:#b08900}.c5{stroke:#0b7285}"
     ".dots{fill:none;stroke-linecap:round}.curve{fill:none;stroke-width:1.6;stroke-linejoin:round}"
     ".bars{fill:#1d5fd6;fill-opacity:.75}"
+    ".inner{stroke:#1d5fd6;stroke-width:7;stroke-opacity:.45}.outer{stroke:#1d5fd6;stroke-width:1."
+    "6}"
+    ".exact{stroke:#d9480f;stroke-width:2.4}"
     "@media (prefers-color-scheme:dark){text{fill:#e6e9ef}.minor{fill:#a3adbb}"
     ".frame{stroke:#566070}.grid{stroke:#2c333e}.samples{stroke:#74b0ff}.reference{stroke:#6d7683}"
     ".c0{stroke:#74b0ff}.c1{stroke:#ff9a62}.c2{stroke:#6fd383}.c3{stroke:#d597ea}"
-    ".c4{stroke:#e4c65b}.c5{stroke:#63d3e6}.bars{fill:#74b0ff}}"
+    ".c4{stroke:#e4c65b}.c5{stroke:#63d3e6}.bars{fill:#74b0ff}"
+    ".inner,.outer{stroke:#74b0ff}.exact{stroke:#ff9a62}}"
     "</style>";
 
 std::string open_svg(double width, double height, const std::string& label) {
@@ -238,7 +242,87 @@ std::string draw_bars(const std::vector<int64_t>& counts, const Axis& x, const A
   return "<path class=\"bars\" d=\"" + path + "\"/>";
 }
 
+// The span of all that an interval chart shows.
+Axis interval_axis(const std::vector<Interval>& rows, double from, double to) {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -low;
+  const auto include = [&](double value) {
+    if (std::isfinite(value)) {
+      low = std::min(low, value);
+      high = std::max(high, value);
+    }
+  };
+  for (const Interval& row : rows) {
+    for (const double error : {row.inner_error, row.outer_error}) {
+      include(row.value - error);
+      include(row.value + error);
+    }
+    include(row.value);
+    include(row.exact);
+    std::for_each(row.parts.begin(), row.parts.end(), include);
+  }
+  if (!(low <= high)) {
+    low = 0.0;
+    high = 1.0;
+  }
+  const double margin = high > low ? 0.05 * (high - low) : std::max(0.05 * std::abs(high), 0.01);
+  return {low - margin, high + margin, from, to};
+}
+
+std::string stroke(const std::string& css, double x1, double y1, double x2, double y2) {
+  return "<path class=\"" + css + "\" d=\"M" + pixels(x1) + " " + pixels(y1) + "L" + pixels(x2) +
+         " " + pixels(y2) + "\"/>";
+}
+
+std::string draw_interval(const Interval& row, const Axis& x, double y) {
+  constexpr double kHalf = 8.0;  // height of the exact tick
+  std::string path;
+  for (const double part : row.parts) {
+    if (std::isfinite(part)) {
+      path.append("M").append(pixels(x.at(part))).append(" ").append(pixels(y)).append("h0");
+    }
+  }
+  std::string out =
+      path.empty() ? "" : "<path class=\"dots reference\" stroke-width=\"5\" d=\"" + path + "\"/>";
+  const auto bar = [&](const char* css, double error) {
+    out += std::isfinite(error)
+               ? stroke(css, x.at(row.value - error), y, x.at(row.value + error), y)
+               : "";
+  };
+  bar("inner", row.inner_error);
+  bar("outer", row.outer_error);
+  if (std::isfinite(row.exact)) {
+    out += stroke("exact", x.at(row.exact), y - kHalf, x.at(row.exact), y + kHalf);
+  }
+  return out + "<path class=\"dots samples\" stroke-width=\"6\" d=\"M" + pixels(x.at(row.value)) +
+         " " + pixels(y) + "h0\"/>";
+}
+
 }  // namespace
+
+std::string interval_svg(const std::string& title, const std::string& caption,
+                         const std::vector<Interval>& rows) {
+  if (rows.empty()) {
+    throw ConfigError("svg: interval_svg() of no rows; give at least one");
+  }
+  constexpr double kLabel = 170.0;
+  constexpr double kRow = 26.0;
+  const Axis x = interval_axis(rows, kLabel, kLabel + 460.0);
+  const double bottom = kTop + kRow * static_cast<double>(rows.size());
+  std::string out = open_svg(x.to + kGap, bottom + 30.0, title);
+  out += text_at(8.0, kTop - 22.0, title, "title", "start");
+  out += text_at(8.0, kTop - 7.0, caption, "minor", "start");
+  for (const double tick : detail::nice_ticks(x.low, x.high, 8)) {
+    out += line_between(x.at(tick), kTop + 4.0, x.at(tick), bottom);
+    out += text_at(x.at(tick), bottom + 15.0, detail::tick_text(tick), "minor", "middle");
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const double y = kTop + kRow * (static_cast<double>(i) + 0.5);
+    out += text_at(kLabel - 10.0, y + 4.0, rows[i].label, "minor", "end");
+    out += draw_interval(rows[i], x, y);
+  }
+  return out + "</svg>";
+}
 
 std::string histogram_svg(const std::string& title, const std::string& x_label,
                           const Tensor& values) {

@@ -53,6 +53,19 @@ enum class YAxis { fitted, from_zero, logarithmic };
 std::string line_svg(const std::string& title, const std::string& y_label,
                      const std::vector<Curve>& curves, YAxis y_axis = YAxis::fitted);
 
+/// One row of an interval chart: a number, two error bars, what it is made of and what it should be.
+struct Interval {
+  std::string label;
+  double value = 0.0;
+  double inner_error = 0.0;   ///< half the thick bar
+  double outer_error = 0.0;   ///< half the thin bar; NaN: none
+  std::vector<double> parts;  ///< small dots
+  double exact = 0.0;         ///< a tick; NaN: none
+};
+/// Rows below each other over one axis. A whole <svg> element. Throws ConfigError for no row.
+std::string interval_svg(const std::string& title, const std::string& caption,
+                         const std::vector<Interval>& rows);
+
 /// Histogram of values of any shape in 61 bins around 0, over 99 % of their sizes; those beyond and
 /// those not finite are counted in the caption. A whole <svg> element.
 std::string histogram_svg(const std::string& title, const std::string& x_label,

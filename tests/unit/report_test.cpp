@@ -109,6 +109,20 @@ TEST(Lines, BreakAtGapsAndRunFromHighNoiseToLow) {
   EXPECT_EQ(path.substr(0, 3), "M54");  // level 9 at the left edge
 }
 
+TEST(Intervals, DrawBothBarsThePartsAndTheExactTick) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const std::string svg =
+      interval_svg("t", "c < d",
+                   {{"one", 0.5, 0.1, 0.2, {0.3, 0.7, nan}, 0.6}, {"two", 0.4, 0.1, nan, {}, nan}});
+  EXPECT_EQ(count(svg, "class=\"inner\""), 2);
+  EXPECT_EQ(count(svg, "class=\"outer\""), 1);
+  EXPECT_EQ(count(svg, "class=\"exact\""), 1);
+  EXPECT_EQ(count(svg, "h0"), 2 + 2);  // two parts, two values
+  EXPECT_EQ(count(svg, "c &lt; d"), 1);
+  EXPECT_THROW_MSG(interval_svg("t", "c", {}), ConfigError,
+                   "svg: interval_svg() of no rows; give at least one");
+}
+
 TEST(Citations, RefuseOtherJson) {
   EXPECT_THROW_MSG(citations("[1]", "f.json"), DataError,
                    "cite: f.json: not the JSON of a sampling run; give a file written by motet "
