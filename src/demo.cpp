@@ -81,8 +81,9 @@ DemoResult demo(const DemoConfig& config, const RunHooks& hooks,
   Rng exact_rng = Rng(config.seed).split("exact");
   Rng metrics_rng = Rng(config.seed).split("metrics");
   const Tensor& reference = runs.front().report.reference;
-  result.exact = product_metrics(sample_product_benchmark(reference.size(0), exact_rng), reference,
-                                 metrics_rng);
+  result.exact =
+      product_metrics(sample_product_benchmark(reference.size(0), exact_rng), reference,
+                      metrics_rng, {}, kMaxPairwise, consecutive_groups(reference.size(0)));
   write_file_atomic(result.report, sample_report(runs, result.exact));
   write_file_atomic((out / "product.svg").string(), picture(runs));
   return result;

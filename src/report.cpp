@@ -117,6 +117,9 @@ std::string pictures(const std::vector<Run>& runs) {
                       " % outside the modes";
       panel.layers.push_back({run.report->reference, "reference", 1.2, 0.5});
     }
+    if (run.json.contains("log_weights")) {
+      panel.caption += std::string(panel.caption.empty() ? "" : "; ") + "weights are not shown";
+    }
     panel.layers.push_back({run.report->samples, "samples", 1.1, 0.55});
     panels.push_back(std::move(panel));
   }
@@ -228,7 +231,7 @@ std::string sample_report(const std::vector<NamedRun>& runs,
   std::ostringstream page;
   page << "<h1>" << escape(target) << "</h1>\n"
        << "<p class=\"lead\">" << detail::lead(rows) << "</p>\n"
-       << pictures(all) << detail::metrics_section(rows, exact_row)
+       << pictures(all) << detail::metrics_section(rows, exact_row) << detail::chains_section(rows)
        << "<h2>Along the noise levels</h2>\n"
        << curves(all, "acceptance", "Acceptance", "share of proposals accepted", YAxis::fitted,
                  true)

@@ -19,6 +19,9 @@ std::string fixed(double value, int digits);
 std::string html_page(const std::string& title, const std::string& body);
 /// One sentence of what happened.
 std::string lead(const std::vector<MetricsRow>& rows);
+/// Do the islands agree: R-hat and effective sizes, the modes' shares with a chart, the paths of a few
+/// chains (of a single run).
+std::string chains_section(const std::vector<MetricsRow>& rows);
 /// The table in both unit systems and what each number means; `exact` (an object with "metrics", or
 /// null) is its last row.
 std::string metrics_section(const std::vector<MetricsRow>& rows, const nlohmann::json* exact);

@@ -1,4 +1,5 @@
 // The report's tables: what was measured, in true and in published units, and what it means.
+#include <algorithm>
 #include <cmath>
 #include <sstream>
 
@@ -50,11 +51,23 @@ double number(const Json& json, const char* key) {
   return json.contains(key) && json.at(key).is_number() ? json.at(key).get<double>() : std::nan("");
 }
 
+// "± 0.018" under the number and quieter; nothing where there is no error bar.
+std::string error_of(const Json& metrics, const Column& column) {
+  if (!metrics.contains("errors") || !metrics.at("errors").contains(column.key)) {
+    return "";
+  }
+  const double error = number(metrics.at("errors").at(column.key), "standard_error");
+  return std::isfinite(error) ? "<br><span class=\"quiet\">\u00b1 " +
+                                    fixed(error, std::max(column.digits, 1)) + "</span>"
+                              : "";
+}
+
 template <size_t N>
 std::string metric_cells(const Json& metrics, const Column (&columns)[N]) {
   std::string out;
   for (const Column& column : columns) {
-    out += "<td>" + fixed(number(metrics, column.key), column.digits) + "</td>";
+    out += "<td>" + fixed(number(metrics, column.key), column.digits) + error_of(metrics, column) +
+           "</td>";
   }
   return out;
 }
@@ -160,6 +173,9 @@ std::string metrics_section(const std::vector<MetricsRow>& rows, const Json* exa
     }
   }
   return "<h2>Measured against exact samples</h2>\n" + table(rows, exact, kTrueUnits, true) +
+         "<p class=\"quiet\">\u00b1: Monte-Carlo standard error over repeats of the run; the JSON "
+         "says how "
+         "each was found.</p>\n" +
          "<details open><summary>What the numbers mean</summary>\n" + meanings(kTrueUnits) +
          "</details>\n<h2>The same in the published table's units</h2>\n" +
          table(rows, exact, kPaperUnits, false) + "<details><summary>What differs</summary>\n" +

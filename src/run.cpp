@@ -7,7 +7,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "checkpoint.hpp"
@@ -21,9 +20,6 @@
 
 namespace motet {
 namespace {
-
-// Under this many points a mixture fit and mode fractions say nothing.
-constexpr int64_t kMinMeasured = 16;
 
 [[noreturn]] void fail(const SampleConfig& config, const std::string& why) {
   throw ConfigError("config: " + config.name + ": " + why);
@@ -108,6 +104,11 @@ class SampleRun {
       steps_before_.push_back(num_steps_);
       num_steps_ += detail::steps_of(sampler_.anneal, i);
     }
+    outcome_.trace = detail::empty_trace(*target_, sampler_.anneal.levels.size(), tile_size(0));
+    if (keeps_weights() && !files.samples.empty()) {
+      outcome_.log_weights_file = log_weights_path(files.samples);
+      detail::check_writable(outcome_.log_weights_file);
+    }
   }
 
   RunReport run() {
@@ -140,6 +141,10 @@ class SampleRun {
   int64_t tile_size(int64_t tile) const {
     return std::min(tile_chains_, config_.num_samples - tile * tile_chains_);
   }
+  bool keeps_weights() const {
+    return sampler_.anneal.weights && sampler_.anneal.weights->resampling == Resampling::none;
+  }
+  int64_t num_finished() const { return std::min(tile_ * tile_chains_, config_.num_samples); }
   int64_t num_kept() const { return std::min(config_.num_samples, config_.metrics_num_samples); }
   double seconds() const { return seconds_before_ + watch_.seconds(); }
 
@@ -156,6 +161,11 @@ class SampleRun {
     kept_ = detail::checkpoint_tensor(file, checkpoint_, "run.kept").clone();
     levels_ = detail::unpack_levels(file, checkpoint_, "run");
     log_normalisers_ = detail::checkpoint_tensor(file, checkpoint_, "run.log_normalisers").clone();
+    log_weights_ = detail::checkpoint_tensor(file, checkpoint_, "run.log_weights").clone();
+    check_shape("run.log_weights", log_weights_, {keeps_weights() ? num_finished() : 0});
+    const Tensor& trace = detail::checkpoint_tensor(file, checkpoint_, "run.trace");
+    check_shape("run.trace", trace, outcome_.trace.values.sizes());
+    outcome_.trace.values.copy_(trace);
     restore_plan(file);
     check_finished();
     check_rows();
@@ -167,6 +177,14 @@ class SampleRun {
     check_chains(state);
     first_step_ += steps_done(state);
     return state;
+  }
+
+  void check_shape(const char* name, const Tensor& tensor, at::IntArrayRef shape) const {
+    if (tensor.sizes() != shape || tensor.scalar_type() != at::kDouble) {
+      detail::refuse(checkpoint_, std::string(name) + " has shape " +
+                                      detail::shape_text(tensor.sizes()) + ", must have float64 " +
+                                      detail::shape_text(shape));
+    }
   }
 
   // The pilot run is not run again: its numbers are in the checkpoint.
@@ -210,9 +228,8 @@ class SampleRun {
   void check_rows() const {
     if (tile_ > 0 && !files_.samples.empty() && !detail::path_exists(partial_path()) &&
         !rows_are_final()) {
-      const int64_t num_rows = std::min(tile_ * tile_chains_, config_.num_samples);
       throw DataError("resume: " + partial_path() + ": missing, but it holds the rows of " +
-                      std::to_string(num_rows) + " finished chains; delete " + checkpoint_ +
+                      std::to_string(num_finished()) + " finished chains; delete " + checkpoint_ +
                       " and start anew");
     }
   }
@@ -259,6 +276,9 @@ class SampleRun {
     const int64_t size = tile_size(tile_);
     const Rng rng = Rng(config_.seed).for_chains(first);
     const Tensor x_init = detail::starting_points(*target_, sampler_, size, config_.device, rng);
+    if (tile_ == 0 && state == nullptr) {
+      detail::record(outcome_.trace, 0, x_init);
+    }
     SampleResult result;
     try {
       result = anneal(
@@ -279,10 +299,16 @@ class SampleRun {
     if (result.log_normalisers.defined()) {
       log_normalisers_ = at::cat({log_normalisers_, result.log_normalisers});
     }
+    if (result.log_weights.defined()) {
+      log_weights_ = at::cat({log_weights_, result.log_weights.to(at::kCPU)});
+    }
     network_seconds_ += result.network_seconds;
   }
 
   bool observe(const AnnealState& state) {
+    if (tile_ == 0 && state.step == 0) {  // at the door of a level, or at the data
+      detail::record(outcome_.trace, state.level_position, state.chains.x);
+    }
     const bool stop = hooks_.should_stop && hooks_.should_stop();
     if (clock_.tick() || stop) {
       save(&state);
@@ -311,6 +337,8 @@ class SampleRun {
     file.tensors["run.seconds"] = number(seconds());
     file.tensors["run.network_seconds"] = number(network_seconds_);
     file.tensors["run.log_normalisers"] = log_normalisers_;
+    file.tensors["run.log_weights"] = log_weights_;
+    file.tensors["run.trace"] = outcome_.trace.values;
     if (outcome_.tune) {
       detail::pack_levels(outcome_.tune->levels, "tune", file);
       detail::pack_points(outcome_.tune->num_points, "tune", file);
@@ -363,36 +391,19 @@ class SampleRun {
     outcome_.schedule = schedule_.describe();
     RunReport report;
     report.samples = kept_;
-    if (config_.metrics_target == "product") {
-      measure_product(report);
+    if (keeps_weights()) {
+      outcome_.log_weights = log_weights_;
+      report.log_weights = log_weights_.narrow(0, 0, num_kept());
     }
+    detail::measure(config_, sampler_, outcome_, report);
     report.json = detail::dump(detail::sample_json(config_, sampler_, outcome_));
     return report;
   }
 
-  // Chains that a reverse step broke are left out and counted: they are data, not a failed run.
-  void measure_product(RunReport& report) {
-    const Tensor is_finite = at::isfinite(kept_).flatten(1).all(1);
-    const Tensor points = kept_.index_select(0, is_finite.nonzero().squeeze(1)).to(at::kDouble);
-    outcome_.num_measured = points.size(0);
-    outcome_.num_not_finite = kept_.size(0) - points.size(0);
-    if (points.size(0) < kMinMeasured) {
-      outcome_.metrics_note = "not measured: that takes " + std::to_string(kMinMeasured) +
-                              " chains, but there are " + std::to_string(points.size(0)) +
-                              " to measure; raise num_samples or metrics.num_samples";
-      if (outcome_.num_not_finite > 0) {
-        outcome_.metrics_note +=
-            " (" + std::to_string(outcome_.num_not_finite) + " more are not finite)";
-      }
-      return;
-    }
-    Rng reference_rng = Rng(config_.seed).split("reference");
-    Rng metrics_rng = Rng(config_.seed).split("metrics");
-    report.reference = sample_product_benchmark(points.size(0), reference_rng);
-    outcome_.metrics = product_metrics(points, report.reference, metrics_rng);
-  }
-
   void write(const RunReport& report) const {
+    if (!outcome_.log_weights_file.empty()) {
+      write_npy(outcome_.log_weights_file, log_weights_);
+    }
     if (!files_.json.empty()) {
       write_file_atomic(files_.json, report.json);
     }
@@ -423,6 +434,7 @@ class SampleRun {
   Tensor kept_;
   std::vector<LevelStats> levels_;
   Tensor log_normalisers_ = at::zeros({0}, at::kDouble);
+  Tensor log_weights_ = at::zeros({0}, at::kDouble);  // of finished tiles
   detail::SampleOutcome outcome_;
 };
 

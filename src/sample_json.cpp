@@ -68,6 +68,107 @@ Json weights_json(const WeightConfig& weights) {
           {"island_size", weights.island_size}};
 }
 
+Json modes_json(const ProductMetrics& metrics) {
+  const ModeSet set = product_modes();
+  Json list = Json::array();
+  for (size_t k = 0; k < metrics.occupancy.size(); ++k) {
+    const ModeOccupancy& mode = metrics.occupancy[k];
+    const double* centre = set.centres.const_data_ptr<double>() + 2 * k;
+    Json parts = Json::array();
+    for (const double share : mode.island_fractions) {
+      parts.push_back(number_or_null(share));
+    }
+    list.push_back({{"centre", {centre[0], centre[1]}},
+                    {"exact_share", set.shares[k]},
+                    {"share", mode.fraction},
+                    {"binomial_error", mode.binomial_error},
+                    {"group_error", number_or_null(mode.island_error)},
+                    {"group_shares", std::move(parts)}});
+  }
+  return list;
+}
+
+Json coordinate_json(const CoordinateConvergence& row) {
+  return {{"coordinate", row.coordinate}, {"rhat", number_or_null(row.rhat)},
+          {"ess_bulk", row.ess_bulk},     {"ess_tail", row.ess_tail},
+          {"mean", row.mean.value},       {"mean_error", row.mean.standard_error}};
+}
+
+double median_of(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Extremes and medians over all coordinates that were looked at, and the worst few in full.
+Json convergence_json(const SampleOutcome& outcome) {
+  if (outcome.convergence.empty()) {
+    return {{"note", outcome.convergence_note}};
+  }
+  std::vector<CoordinateConvergence> rows = outcome.convergence;
+  std::stable_sort(rows.begin(), rows.end(), [](const auto& a, const auto& b) {
+    return (std::isnan(a.rhat) ? 0.0 : a.rhat) > (std::isnan(b.rhat) ? 0.0 : b.rhat);
+  });
+  std::vector<double> rhats;
+  std::vector<double> bulks;
+  std::vector<double> tails;
+  for (const CoordinateConvergence& row : rows) {
+    if (!std::isnan(row.rhat)) {
+      rhats.push_back(row.rhat);
+    }
+    bulks.push_back(row.ess_bulk);
+    tails.push_back(row.ess_tail);
+  }
+  constexpr size_t kShown = 5;
+  Json worst = Json::array();
+  for (size_t i = 0; i < std::min(rows.size(), kShown); ++i) {
+    worst.push_back(coordinate_json(rows[i]));
+  }
+  return {{"num_chains", outcome.num_measured},
+          {"num_coordinates", outcome.num_coordinates},
+          {"num_coordinates_measured", rows.size()},
+          {"rhat", rhats.empty() ? Json(nullptr) : Json(rhats.front())},
+          {"ess_bulk", *std::min_element(bulks.begin(), bulks.end())},
+          {"ess_tail", *std::min_element(tails.begin(), tails.end())},
+          {"median_rhat", rhats.empty() ? Json(nullptr) : Json(median_of(rhats))},
+          {"median_ess_bulk", median_of(bulks)},
+          {"median_ess_tail", median_of(tails)},
+          {"worst", std::move(worst)}};
+}
+
+// Level -1 is the sample itself, after the last map.
+Json trace_json(const Trace& trace, const std::vector<LevelStats>& levels) {
+  Json places = Json::array();
+  for (const LevelStats& level : levels) {
+    places.push_back(level.index);
+  }
+  places.push_back(-1);
+  Json chains = Json::array();
+  for (int64_t chain = 0; chain < trace.num_chains(); ++chain) {
+    Json path = Json::array();
+    for (int64_t i = 0; i < trace.values.size(0); ++i) {
+      path.push_back(number_or_null(trace.values[i][chain].item<double>()));
+    }
+    chains.push_back(std::move(path));
+  }
+  return {{"value", trace.value}, {"levels", std::move(places)}, {"chains", std::move(chains)}};
+}
+
+Json log_weights_json(const SampleOutcome& outcome) {
+  const Tensor& logs = outcome.log_weights;
+  const Tensor finite = logs.masked_select(at::isfinite(logs));
+  double share = 0.0;
+  if (finite.numel() > 0) {
+    const Tensor weights = (finite - finite.max()).exp();
+    share = (weights.sum().square() / weights.square().sum()).item<double>() /
+            static_cast<double>(logs.numel());
+  }
+  return {
+      {"file", outcome.log_weights_file.empty() ? Json(nullptr) : Json(outcome.log_weights_file)},
+      {"num_chains", logs.numel()},
+      {"effective_share", share}};
+}
+
 // Islands are independent, so their spread is the error of their mean.
 Json islands_json(const Tensor& log_normalisers, int64_t island_size) {
   const int64_t count = log_normalisers.size(0);
@@ -103,24 +204,42 @@ Json sampler_json(const Sampler& sampler) {
 
 }  // namespace
 
+Json groups_json(const std::string& of, int64_t num_groups) {
+  return {{"of", of}, {"num_groups", num_groups}};
+}
+
+Json errors_json(const std::map<std::string, MetricError>& errors) {
+  Json json = Json::object();
+  for (const auto& [key, error] : errors) {
+    json[key] = {{"standard_error", number_or_null(error.standard_error)},
+                 {"method", error.method}};
+  }
+  return json;
+}
+
 Json metrics_json(const ProductMetrics& metrics, int64_t num_samples) {
   const LogLikelihood& ll = metrics.log_likelihood;
-  return {{"target", "product"},
-          {"num_samples", num_samples},
-          {"num_pairwise", metrics.num_pairwise},
-          {"ll_true", number_or_null(ll.ll_true)},
-          {"ll_paper", number_or_null(ll.ll_paper)},
-          {"num_outside_support", ll.num_outside_support},
-          {"w2", number_or_null(metrics.w2)},
-          {"w2_paper", number_or_null(metrics.w2_paper)},
-          {"w2_folded", number_or_null(metrics.w2_folded)},
-          {"gmm", number_or_null(metrics.gmm)},
-          {"gmm_paper", number_or_null(metrics.gmm_paper)},
-          {"energy_distance", number_or_null(metrics.energy_distance)},
-          {"mmd_squared", number_or_null(metrics.mmd_squared)},
-          {"fraction_outside_modes", metrics.modes.fraction_outside_modes},
-          {"mode_fractions", metrics.modes.mode_fractions},
-          {"mode_sd", metrics.modes.mode_sd}};
+  Json json = {{"target", "product"},
+               {"num_samples", num_samples},
+               {"num_pairwise", metrics.num_pairwise},
+               {"ll_true", number_or_null(ll.ll_true)},
+               {"ll_paper", number_or_null(ll.ll_paper)},
+               {"num_outside_support", ll.num_outside_support},
+               {"w2", number_or_null(metrics.w2)},
+               {"w2_paper", number_or_null(metrics.w2_paper)},
+               {"w2_folded", number_or_null(metrics.w2_folded)},
+               {"gmm", number_or_null(metrics.gmm)},
+               {"gmm_paper", number_or_null(metrics.gmm_paper)},
+               {"energy_distance", number_or_null(metrics.energy_distance)},
+               {"mmd_squared", number_or_null(metrics.mmd_squared)},
+               {"fraction_outside_modes", metrics.modes.fraction_outside_modes},
+               {"mode_fractions", metrics.modes.mode_fractions},
+               {"mode_sd", metrics.modes.mode_sd}};
+  if (!metrics.errors.empty()) {
+    json["errors"] = errors_json(metrics.errors);
+    json["modes"] = modes_json(metrics);
+  }
+  return json;
 }
 
 Json sample_json(const SampleConfig& config, const Sampler& sampler, const SampleOutcome& outcome) {
@@ -154,6 +273,13 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   json["levels"] = levels_json(outcome.levels, sampler);
   if (outcome.log_normalisers.defined()) {
     json["islands"] = islands_json(outcome.log_normalisers, sampler.anneal.weights->island_size);
+  }
+  json["groups"] =
+      outcome.num_groups > 0 ? groups_json(outcome.groups_of, outcome.num_groups) : Json(nullptr);
+  json["convergence"] = convergence_json(outcome);
+  json["trace"] = trace_json(outcome.trace, outcome.levels);
+  if (outcome.log_weights.defined()) {
+    json["log_weights"] = log_weights_json(outcome);
   }
   if (outcome.tune) {
     json["tune"] = tune_json(*outcome.tune);

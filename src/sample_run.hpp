@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "motet/diagnose.hpp"
 #include "run_detail.hpp"
 
 namespace motet::detail {
@@ -36,6 +37,17 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
 
 /// Fixes the line's number of points at each level of the sampler's plan.
 void fix_points(const std::vector<int64_t>& num_points, Sampler& sampler);
+/// What the paths of a few chains are followed by.
+struct Trace {
+  std::string value;  ///< what is recorded of a chain
+  Tensor values;      ///< (L + 1, C) float64, NaN before: on entering each level, the sample
+  int64_t num_chains() const;  ///< C
+};
+/// Of min(6, num_chains) chains: the first coordinate of small events, the root mean square of large
+/// ones.
+Trace empty_trace(const Model& target, size_t num_levels, int64_t num_chains);
+/// Writes down the first chains of x (B, *event) at a position of the plan.
+void record(Trace& trace, int64_t position, const Tensor& x);
 
 /// What a finished sampling run knows.
 struct SampleOutcome {
@@ -51,9 +63,26 @@ struct SampleOutcome {
   int64_t num_not_finite = 0;  ///< the others: broken by a reverse step, not measured
   std::optional<ProductMetrics> metrics;
   std::string metrics_note;  ///< why metrics that were asked for are not there; else ""
+  Trace trace;
+  Tensor log_weights;            ///< (N) float64 of all chains; undefined where they are equal
+  std::string log_weights_file;  ///< where they were written; "" nowhere
+  std::string groups_of;         ///< what the groups are, as group_json() says it
+  int64_t num_groups = 0;
+  int64_t num_coordinates = 0;
+  std::vector<CoordinateConvergence> convergence;
+  std::string convergence_note;  ///< why there is none
 };
 
+/// Measures report.samples (the chains that are measured) into outcome and report.reference.
+void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& outcome,
+             RunReport& report);
+
 Json sample_json(const SampleConfig& config, const Sampler& sampler, const SampleOutcome& outcome);
+/// {"of", "num_groups"}: "islands", "neighbours" (rows of fewer than 4 islands), "chains" or "rows"
+/// (independent ones).
+Json groups_json(const std::string& of, int64_t num_groups);
+/// {"standard_error", "method"} by metric.
+Json errors_json(const std::map<std::string, MetricError>& errors);
 /// Of any set of points measured against the benchmark's product.
 Json metrics_json(const ProductMetrics& metrics, int64_t num_samples);
 

@@ -170,7 +170,9 @@ struct RunHooks {
 
 /// Files of a run; an empty path is not written. All are written atomically.
 struct RunFiles {
-  std::string samples;  ///< .npy float32 (N, *event), chain i in row i
+  /// .npy float32 (N, *event), chain i in row i. With weights.resampling = "none" the final log
+  /// weights, float64 (N), go beside it into log_weights_path().
+  std::string samples;
   std::string json;     ///< every number of the run
   std::string report;   ///< one self-contained HTML page
   std::string weights;  ///< training: .safetensors
@@ -182,7 +184,12 @@ struct RunReport {
   std::string json;  ///< as written to RunFiles::json
   Tensor samples;    ///< (min(num_samples, metrics_num_samples), *event) float32: the first chains
   Tensor reference;  ///< as many exact samples of the target, float64; undefined without metrics
+  /// (rows of samples) float64; undefined unless weights.resampling is "none": what the samples
+  /// stand for only together with these.
+  Tensor log_weights;
 };
+/// "x.npy" -> "x.log_weights.npy".
+std::string log_weights_path(const std::string& samples);
 
 /// A finished training run.
 struct TrainReport {

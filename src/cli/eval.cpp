@@ -14,6 +14,7 @@ namespace {
 struct Options {
   std::string samples;
   std::string target;
+  std::string log_weights;
   std::optional<std::string> json;  // empty text: to stdout, alone
   uint64_t seed = 0;
   int64_t num_samples = 2000;
@@ -22,7 +23,10 @@ struct Options {
 void run_command(const Options& options) {
   const std::string json = evaluate_samples(
       read_npy(options.samples), options.samples,
-      {.target = options.target, .seed = options.seed, .num_samples = options.num_samples});
+      {.target = options.target,
+       .seed = options.seed,
+       .num_samples = options.num_samples,
+       .log_weights = options.log_weights.empty() ? at::Tensor() : read_npy(options.log_weights)});
   if (options.json && options.json->empty()) {
     std::cout << json;
     return;
@@ -62,6 +66,10 @@ void add_eval(CLI::App& app) {
       ->add_option("--num-samples", options->num_samples,
                    "measure the first N (2000); W2 costs their cube")
       ->type_name("N");
+  command
+      ->add_option("--log-weights", options->log_weights,
+                   "log weights (N) of the samples, as a run without resampling writes them")
+      ->type_name("F.npy");
   command->callback([options, json] {
     if (json->count() > 0) {
       options->json = json->results().empty() ? "" : json->results().front();

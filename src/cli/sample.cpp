@@ -32,8 +32,14 @@ void run_command(Options options) {
   }
   const RunReport report = run(config, options.files, terminal_hooks(options.quiet));
   end_progress();
-  print_run(nlohmann::json::parse(report.json), std::cout);
+  const auto json = nlohmann::json::parse(report.json);
+  print_run(json, std::cout);
+  std::string log_weights;
+  if (json.contains("log_weights") && json.at("log_weights").at("file").is_string()) {
+    log_weights = json.at("log_weights").at("file").get<std::string>();
+  }
   const std::pair<const char*, const std::string*> written[] = {{"samples", &options.files.samples},
+                                                                {"log_weights", &log_weights},
                                                                 {"json", &options.files.json},
                                                                 {"report", &options.files.report}};
   for (const auto& [what, path] : written) {

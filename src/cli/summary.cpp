@@ -73,6 +73,49 @@ std::string weights_text(const nlohmann::json& run) {
          std::to_string(islands.value("island_size", int64_t{0})) + " chains";
 }
 
+// " +- 0.018"; nothing where there is no error bar.
+std::string error_text(const nlohmann::json& metrics, const Row& row) {
+  const auto errors = metrics.find("errors");
+  if (errors == metrics.end() || !errors->contains(row.key)) {
+    return "";
+  }
+  const double error = number_at(errors->at(row.key), "standard_error");
+  // Counts and their errors are of the same size; an error of 2.3 points is not 2.
+  return std::isfinite(error) ? " +- " + fixed(error, std::max(row.digits, 1)) : "";
+}
+
+std::string groups_text(const nlohmann::json& run) {
+  const auto& groups = run.at("groups");
+  const std::string count = std::to_string(groups.value("num_groups", int64_t{0}));
+  const std::string of = groups.value("of", "");
+  return of == "islands"      ? count + " groups of whole islands"
+         : of == "neighbours" ? count + " groups of neighbours within islands"
+                              : count + " groups of " + of;
+}
+
+// "R-hat 1.003, ESS bulk 1890, tail 1776 at worst (20 groups of chains)".
+std::string convergence_text(const nlohmann::json& run) {
+  const auto& convergence = run.at("convergence");
+  if (convergence.contains("note")) {
+    return convergence.value("note", "");
+  }
+  return "R-hat " + fixed(number_at(convergence, "rhat"), 3) + ", ESS bulk " +
+         fixed(number_at(convergence, "ess_bulk"), 0) + ", tail " +
+         fixed(number_at(convergence, "ess_tail"), 0) + " at worst, over " + groups_text(run);
+}
+
+// "0.503 +- 0.011, 0.497 +- 0.011".
+std::string modes_text(const nlohmann::json& modes) {
+  std::string text;
+  for (const auto& mode : modes) {
+    const double error =
+        std::fmax(number_at(mode, "binomial_error"), number_at(mode, "group_error"));
+    text +=
+        (text.empty() ? "" : ", ") + fixed(number_at(mode, "share"), 3) + " +- " + fixed(error, 3);
+  }
+  return text;
+}
+
 }  // namespace
 
 double number_at(const nlohmann::json& json, const std::string& key) {
@@ -96,7 +139,8 @@ void print_metrics(const nlohmann::json& metrics, std::ostream& out) {
   size_t value_width = kValueWidth;
   for (const Row& row : kMetricRows) {
     if (metrics.contains(row.key)) {
-      values.emplace_back(&row, fixed(number_at(metrics, row.key), row.digits));
+      values.emplace_back(
+          &row, fixed(number_at(metrics, row.key), row.digits) + error_text(metrics, row));
       name_width = std::max(name_width, std::string_view(row.key).size() + 2);
       value_width = std::max(value_width, values.back().second.size() + 2);
     }
@@ -126,7 +170,18 @@ void print_run(const nlohmann::json& run, std::ostream& out) {
   if (run.contains("islands")) {
     print_line(out, "weights", weights_text(run));
   }
+  if (run.contains("log_weights")) {
+    print_line(out, "unresampled",
+               "the samples count with their log weights; effective share " +
+                   fixed(number_at(run.at("log_weights"), "effective_share"), 3));
+  }
+  if (run.contains("convergence")) {
+    print_line(out, "convergence", convergence_text(run));
+  }
   if (run.at("metrics").is_object()) {
+    if (run.at("metrics").contains("modes")) {
+      print_line(out, "mode_shares", modes_text(run.at("metrics").at("modes")));
+    }
     print_metrics(run.at("metrics"), out);
   } else if (run.contains("metrics_note")) {
     print_line(out, "metrics", run.value("metrics_note", ""));

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "cli/process.hpp"
@@ -411,6 +412,63 @@ TEST_F(Cli, CiteNamesWhatTheRunUsed) {
   expect_refused({"cite", "other.json"}, 3,
                  "motet: cite: other.json: not the JSON of a sampling run; give a file written by "
                  "motet sample --json\n");
+}
+
+TEST_F(Cli, UnresampledSamplesComeWithTheirWeights) {
+  write_text(folder_ / "weighted.toml",
+             "num_samples = 300\nseed = 3\nevaluations = 60\n"
+             "[model.ring]\nlaw = \"ring\"\n[model.bar]\nlaw = \"bar\"\n[tune]\nnum_chains = 64\n"
+             "[weights]\nresampling = \"none\"\n[metrics]\ntarget = \"product\"\n");
+  const Output output =
+      run_motet(folder_, {"sample", "weighted.toml", "--out", "x.npy", "--json", "x.json"});
+  ASSERT_EQ(output.code, 0) << output.err;
+  EXPECT_NE(output.out.find("\nsamples                 x.npy\n"
+                            "log_weights             x.log_weights.npy\n"),
+            std::string::npos)
+      << output.out;
+  const at::Tensor logs = read_npy(folder_ / "x.log_weights.npy");
+  EXPECT_EQ(logs.scalar_type(), at::kDouble);
+  EXPECT_EQ(logs.sizes(), (std::vector<int64_t>{300}));
+  const auto json = nlohmann::json::parse(test::read_text(folder_ / "x.json"));
+  EXPECT_EQ(json["log_weights"]["file"], "x.log_weights.npy");
+  const at::Tensor weights = (logs - logs.max()).exp();
+  EXPECT_NEAR(json["log_weights"]["effective_share"].get<double>(),
+              (weights.sum().square() / weights.square().sum()).item<double>() / 300.0, 1e-12);
+  EXPECT_TRUE(json["metrics"]["w2"].is_null());
+  EXPECT_EQ(json["metrics"]["errors"]["w2"]["method"],
+            "not measured: it needs equally weighted points");
+  EXPECT_EQ(json["convergence"]["note"],
+            "not measured: the chains carry unequal weights (weights.resampling = \"none\")");
+  const Output eval = run_motet(folder_, {"eval", "x.npy", "--target", "product", "--log-weights",
+                                          "x.log_weights.npy", "--json", "e.json"});
+  ASSERT_EQ(eval.code, 0) << eval.err;
+  const auto measured = nlohmann::json::parse(test::read_text(folder_ / "e.json"));
+  EXPECT_EQ(measured["metrics"]["mode_fractions"], json["metrics"]["mode_fractions"]);
+}
+
+TEST_F(Cli, EvalRefusesWeightsThatDoNotFit) {
+  ASSERT_EQ(run_motet(folder_, {"sample", "tiny.toml", "--out", "x.npy"}).code, 0);
+  const auto refused = [this](const std::string& target, const at::Tensor& logs, int code,
+                              const std::string& err) {
+    write_npy(folder_ / "w.npy", logs);
+    expect_refused({"eval", "x.npy", "--target", target, "--log-weights", "w.npy"}, code,
+                   "motet: eval: " + err);
+  };
+  refused("ring", at::zeros({64}), 2,
+          "log weights are given, but target \"ring\" is measured of equally weighted samples; "
+          "they belong to \"product\"\n");
+  refused("product", at::zeros({63}), 2,
+          "the log weights have shape [63], must be [64]: one for each row of x.npy\n");
+  refused("product", at::full({64}, -std::numeric_limits<float>::infinity()), 3,
+          "none of the first 64 log weights is finite\n");
+}
+
+TEST_F(Cli, UnwritableLogWeightsAreFoundBeforeAnyWork) {
+  write_text(folder_ / "weighted.toml",
+             "[model.ring]\nlaw = \"ring\"\n[weights]\nresampling = \"none\"\n");
+  std::filesystem::create_directory(folder_ / "x.log_weights.npy");
+  expect_refused({"sample", "weighted.toml", "--out", "x.npy"}, 3,
+                 "motet: write: x.log_weights.npy: is a folder, must be a file name\n");
 }
 
 TEST_F(Cli, EvalMeasuresSamples) {

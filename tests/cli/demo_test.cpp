@@ -42,11 +42,11 @@ TEST(DemoCommand, WritesOnePageWithARowForEachOfSixSamplers) {
   ASSERT_EQ(output.code, 0) << output.err;
   const std::string page = test::read_text(folder / "d/report.html");
   expect_self_contained(page);
-  EXPECT_EQ(count(page, "<svg"), 5);  // the panels and four curves along the levels
+  EXPECT_EQ(count(page, "<svg"), 6);  // panels, modes, four curves along the levels
   EXPECT_NE(test::read_text(folder / "d/product.svg").find("<svg"), std::string::npos);
   for (const std::string& sampler : kSamplers) {
-    // Two tables: nats and the published table's units.
-    EXPECT_EQ(count(page, "<tr><td>" + sampler + "</td>"), 2) << sampler;
+    // Nats, the published table's units, two modes, agreement of the chains.
+    EXPECT_EQ(count(page, "<tr><td>" + sampler + "</td>"), 5) << sampler;
     EXPECT_EQ(count(output.out, "\n" + sampler + "  "), 1) << sampler;
     EXPECT_EQ(count(output.err, sampler + "\n"), 1) << sampler;
     const auto json = nlohmann::json::parse(test::read_text(folder / ("d/" + sampler + ".json")));

@@ -76,6 +76,53 @@ TEST(SampleJson, HasEveryMetric) {
   }
 }
 
+TEST(SampleJson, HasAnErrorBarOfEveryMetricAndTheSharesOfTheModes) {
+  const Json run = run_of(kMeasured);
+  EXPECT_EQ(run.at("groups"), Json({{"of", "chains"}, {"num_groups", 4}}));
+  const Json& metrics = run.at("metrics");
+  for (const char* key :
+       {"ll_true", "ll_paper", "num_outside_support", "w2", "w2_paper", "w2_folded", "gmm",
+        "gmm_paper", "energy_distance", "mmd_squared", "fraction_outside_modes"}) {
+    expect_number(metrics.at("errors").at(key), "standard_error");
+    EXPECT_TRUE(metrics.at("errors").at(key).at("method").is_string()) << key;
+  }
+  ASSERT_EQ(metrics.at("modes").size(), 2U);
+  for (const Json& mode : metrics.at("modes")) {
+    for (const char* key : {"share", "exact_share", "binomial_error", "group_error"}) {
+      expect_number(mode, key);
+    }
+    EXPECT_NEAR(mode.at("exact_share").get<double>(), 0.5, 1e-12);
+    EXPECT_EQ(mode.at("centre").size(), 2U);
+    EXPECT_EQ(mode.at("group_shares").size(), 4U);
+  }
+}
+
+TEST(SampleJson, ComparesGroupsOfChainsAndFollowsAFew) {
+  const Json run = run_of(kMeasured);
+  const Json& convergence = run.at("convergence");
+  for (const char* key : {"rhat", "ess_bulk", "ess_tail", "median_rhat", "median_ess_bulk",
+                          "median_ess_tail", "num_chains"}) {
+    expect_number(convergence, key);
+  }
+  EXPECT_EQ(convergence.at("num_coordinates"), 2);
+  EXPECT_EQ(convergence.at("num_coordinates_measured"), 2);
+  ASSERT_EQ(convergence.at("worst").size(), 2U);
+  for (const char* key : {"coordinate", "rhat", "ess_bulk", "ess_tail", "mean", "mean_error"}) {
+    expect_number(convergence.at("worst")[0], key);
+  }
+  const Json& trace = run.at("trace");
+  EXPECT_EQ(trace.at("value"), "first coordinate");
+  EXPECT_EQ(trace.at("levels"), Json({7, 3, 0, -1}));
+  ASSERT_EQ(trace.at("chains").size(), 6U);
+  for (const Json& chain : trace.at("chains")) {
+    ASSERT_EQ(chain.size(), 4U);
+    EXPECT_TRUE(chain[0].is_number() && chain[3].is_number());
+  }
+  EXPECT_EQ(run_of(kMeasured, {"--num-samples", "15"}).at("convergence").at("note"),
+            "not measured: that takes 16 chains, but there are 15 to compare; raise num_samples "
+            "or metrics.num_samples");
+}
+
 TEST(SampleJson, HasEveryNumberOfEveryLevel) {
   const Json levels = run_of(kMeasured).at("levels");
   ASSERT_EQ(levels.size(), 3U);

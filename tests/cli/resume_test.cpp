@@ -7,6 +7,7 @@
 #include <csignal>
 
 #include "motet/error.hpp"
+#include "motet/io.hpp"
 #include "motet/run.hpp"
 
 namespace motet {
@@ -115,6 +116,22 @@ TEST(ResumeSampling, GoesOnWithThePointsAndTheMassesThatThePilotFound) {
   ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 110)).code, 128 + SIGKILL);
   ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0);
   test::expect_same_results(folder);
+}
+
+TEST(ResumeSampling, GoesOnWithWeightsThatAreReturned) {
+  const Folder folder;
+  std::string config = test::sample_config(20, 7);
+  config.replace(config.find("hmc-4-curve"), 11, "exact");
+  write_text(folder / "s.toml", config +
+                                    "[weights]\nisland_size = 64\nresampling = \"none\"\n"
+                                    "[tune]\nnum_chains = 64\n");
+  ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
+  const std::vector<std::string> args = test::sample_args("b");
+  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 110)).code, 128 + SIGKILL);
+  ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0);
+  EXPECT_EQ(test::read_text(folder / "a.log_weights.npy"),
+            test::read_text(folder / "b.log_weights.npy"));
+  EXPECT_EQ(read_npy(folder / "b.log_weights.npy").sizes(), (std::vector<int64_t>{300}));
 }
 
 // Starting anew overwrites the rows that an old checkpoint counts on.

@@ -123,6 +123,10 @@ TEST_F(ChangedCheckpoint, IsRefusedForTensorsOfAnotherShape) {
                  "run.kept has shape (7, 2), must have float32 (20, 2)");
   expect_refused(with("run.kept", at::zeros({20, 2}, at::kDouble)),
                  "run.kept has shape (20, 2), must have float32 (20, 2)");
+  expect_refused(with("run.trace", at::zeros({4, 5}, at::kDouble)),
+                 "run.trace has shape (4, 5), must have float64 (4, 6)");
+  expect_refused(with("run.log_weights", at::zeros({20}, at::kDouble)),
+                 "run.log_weights has shape (20), must have float64 (0)");
   expect_refused(with("chains.x", at::zeros({})), "chains.x has the wrong shape");
   expect_refused(with("chains.momentum", at::zeros({20})),
                  "chains.momentum is Float (20), must be floats of shape (20, 2)");

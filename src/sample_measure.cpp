@@ -1,0 +1,105 @@
+// What is measured of the chains that a run keeps: metrics, error bars, agreement of islands, and the
+// paths of a few chains.
+#include <torch/types.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "sample_run.hpp"
+
+namespace motet::detail {
+namespace {
+
+// Under this many points a mixture fit and mode fractions say nothing.
+constexpr int64_t kMinMeasured = 16;
+constexpr int64_t kTracedChains = 6;  // as many as a line chart has colours
+constexpr int64_t kSmallEvent = 64;
+constexpr int64_t kComparedCoordinates = 32;  // some ms each
+
+std::string too_few(const std::string& what, const SampleOutcome& outcome) {
+  std::string note = "not measured: that takes " + std::to_string(kMinMeasured) +
+                     " chains, but there are " + std::to_string(outcome.num_measured) + " to " +
+                     what + "; raise num_samples or metrics.num_samples";
+  if (outcome.num_not_finite > 0) {
+    note += " (" + std::to_string(outcome.num_not_finite) + " more are not finite)";
+  }
+  return note;
+}
+
+void compare_islands(const Tensor& points, const SampleGroups& groups, SampleOutcome& outcome) {
+  outcome.num_coordinates = points[0].numel();
+  if (groups.log_weights.defined()) {
+    outcome.convergence_note =
+        "not measured: the chains carry unequal weights (weights.resampling = \"none\")";
+    return;
+  }
+  outcome.convergence = convergence(points, groups, kComparedCoordinates);
+  if (outcome.convergence.empty()) {
+    outcome.convergence_note = "not measured: that takes two groups of 4 finite chains";
+  }
+}
+
+}  // namespace
+
+int64_t Trace::num_chains() const { return values.size(1); }
+
+Trace empty_trace(const Model& target, size_t num_levels, int64_t num_chains) {
+  const bool is_small = c10::multiply_integers(target.event_shape()) <= kSmallEvent;
+  return {is_small ? "first coordinate" : "root mean square of the coordinates",
+          at::full({static_cast<int64_t>(num_levels) + 1, std::min(num_chains, kTracedChains)},
+                   std::numeric_limits<double>::quiet_NaN(), at::kDouble)};
+}
+
+void record(Trace& trace, int64_t position, const Tensor& x) {
+  const Tensor rows = x.narrow(0, 0, trace.num_chains()).to(at::kCPU, at::kDouble).flatten(1);
+  trace.values[position].copy_(rows.size(1) <= kSmallEvent ? rows.select(1, 0)
+                                                           : rows.square().mean(1).sqrt());
+}
+
+// Chains that a reverse step broke are left out and counted: they are data, not a failed run.
+void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& outcome,
+             RunReport& report) {
+  const Tensor& kept = report.samples;
+  const Tensor rows = at::isfinite(kept).flatten(1).all(1).nonzero().squeeze(1);
+  const Tensor points = kept.index_select(0, rows).to(at::kDouble);
+  const bool wants_metrics = config.metrics_target == "product";
+  outcome.num_measured = points.size(0);
+  outcome.num_not_finite = kept.size(0) - points.size(0);
+  if (points.size(0) < kMinMeasured) {
+    outcome.metrics_note = wants_metrics ? too_few("measure", outcome) : "";
+    outcome.convergence_note = too_few("compare", outcome);
+    return;
+  }
+  const int64_t island = sampler.anneal.weights ? sampler.anneal.weights->island_size : 0;
+  SampleGroups groups = consecutive_groups(kept.size(0), island);
+  outcome.groups_of = groups.are_islands ? "islands" : island > 0 ? "neighbours" : "chains";
+  outcome.num_groups = groups.num_groups;
+  groups.group = groups.group.index_select(0, rows);
+  if (report.log_weights.defined()) {
+    groups.log_weights = report.log_weights.index_select(0, rows);
+  }
+  compare_islands(points, groups, outcome);
+  if (wants_metrics) {
+    Rng reference_rng = Rng(config.seed).split("reference");
+    Rng metrics_rng = Rng(config.seed).split("metrics");
+    report.reference = sample_product_benchmark(points.size(0), reference_rng);
+    outcome.metrics =
+        product_metrics(points, report.reference, metrics_rng, {}, kMaxPairwise, groups);
+  }
+}
+
+}  // namespace motet::detail
+
+namespace motet {
+
+std::string log_weights_path(const std::string& samples) {
+  const std::string ending = ".npy";
+  const bool has_ending =
+      samples.size() > ending.size() &&
+      samples.compare(samples.size() - ending.size(), ending.size(), ending) == 0;
+  return (has_ending ? samples.substr(0, samples.size() - ending.size()) : samples) +
+         ".log_weights" + ending;
+}
+
+}  // namespace motet
