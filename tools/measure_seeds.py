@@ -1,5 +1,7 @@
 """Runs one sampling config over many seeds: results/FOLDER/NAME.json with mean, sd and worst.
 
+The summary has the mean error bar beside the sd over seeds, which it should be.
+
     tools/measure_seeds.py NAME CONFIG.toml [--seeds 10] [--first-seed 1] [--folder exact]
         [--motet build/release/bin/motet] [--jobs 1] [-- ARGUMENTS OF motet sample...]
 
@@ -44,6 +46,15 @@ def numbers(metrics: dict) -> dict:
     return row
 
 
+def error_bars(metrics: dict) -> dict:
+    """One run's error bars, where it has them; of the balance, the first mode's."""
+    errors = metrics.get("errors", {})
+    row = {name: errors[name]["standard_error"] for name in METRICS if name in errors}
+    if "modes" in metrics:
+        row["mode_balance"] = metrics["modes"][0]["group_error"]
+    return row
+
+
 def sample(motet: Path, config: str, seed: int, extra: list[str]) -> dict:
     """The JSON of one sampling run."""
     with tempfile.TemporaryDirectory() as folder:
@@ -80,11 +91,11 @@ def true_samples(motet: Path, seed: int) -> dict:
             [str(word) for word in command], check=True, capture_output=True, text=True
         ).stdout
     run = json.loads(out)
-    return {"metrics": run.get("metrics", run), "evaluations_per_chain": 0, "seconds": {}}
+    return {"evaluations_per_chain": 0, "seconds": {}, **run}
 
 
-def summary(rows: list[dict]) -> dict:
-    """Mean, sd over seeds and the worst seed of every metric."""
+def summary(rows: list[dict], errors: list[dict]) -> dict:
+    """Mean, sd over seeds and worst seed of every metric, and the mean error bar of a run."""
     result = {}
     for name in rows[0]:
         values = [row[name] for row in rows]
@@ -96,6 +107,8 @@ def summary(rows: list[dict]) -> dict:
             "sd": statistics.stdev(values) if len(values) > 1 else None,
             "worst": worst,
         }
+        if all(name in row for row in errors):
+            result[name]["error_bar"] = statistics.fmean(row[name] for row in errors)
     return result
 
 
@@ -131,7 +144,8 @@ def main() -> int:
         **{
             key: first.get(key) for key in ("config", "commit", "device", "compute_used", "sampler")
         },
-        "summary": summary(rows),
+        "groups": first.get("groups"),
+        "summary": summary(rows, [error_bars(run["metrics"]) for run in runs]),
         "runs": [{"seed": seed, **row} for seed, row in zip(seeds, rows, strict=True)],
     }
     folder = ROOT / "results" / args.folder
