@@ -73,6 +73,13 @@ std::string weights_text(const nlohmann::json& run) {
          std::to_string(islands.value("island_size", int64_t{0})) + " chains";
 }
 
+// What a metric is; why it is not there.
+std::string meaning_of(const nlohmann::json& metrics, const Row& row) {
+  const bool has_reason = metrics.at(row.key).is_null() && metrics.contains("errors") &&
+                          metrics.at("errors").contains(row.key);
+  return has_reason ? metrics.at("errors").at(row.key).value("method", "") : row.meaning;
+}
+
 // " +- 0.018"; nothing where there is no error bar.
 std::string error_text(const nlohmann::json& metrics, const Row& row) {
   const auto errors = metrics.find("errors");
@@ -147,7 +154,7 @@ void print_metrics(const nlohmann::json& metrics, std::ostream& out) {
   }
   for (const auto& [row, value] : values) {
     out << std::left << std::setw(static_cast<int>(name_width)) << row->key
-        << std::setw(static_cast<int>(value_width)) << value << row->meaning << "\n";
+        << std::setw(static_cast<int>(value_width)) << value << meaning_of(metrics, *row) << "\n";
   }
 }
 

@@ -426,6 +426,10 @@ TEST_F(Cli, UnresampledSamplesComeWithTheirWeights) {
                             "log_weights             x.log_weights.npy\n"),
             std::string::npos)
       << output.out;
+  EXPECT_NE(output.out.find("\nw2_folded               -                 not measured: it needs "
+                            "equally weighted points\n"),
+            std::string::npos)
+      << output.out;
   const at::Tensor logs = read_npy(folder_ / "x.log_weights.npy");
   EXPECT_EQ(logs.scalar_type(), at::kDouble);
   EXPECT_EQ(logs.sizes(), (std::vector<int64_t>{300}));
