@@ -202,6 +202,17 @@ Json sampler_json(const Sampler& sampler) {
           {"weights", anneal.weights ? weights_json(*anneal.weights) : Json(nullptr)}};
 }
 
+// What the chains themselves say.
+void add_chains(const SampleOutcome& outcome, Json& json) {
+  json["groups"] =
+      outcome.num_groups > 0 ? groups_json(outcome.groups_of, outcome.num_groups) : Json(nullptr);
+  json["convergence"] = convergence_json(outcome);
+  json["trace"] = trace_json(outcome.trace, outcome.levels);
+  if (outcome.log_weights.defined()) {
+    json["log_weights"] = log_weights_json(outcome);
+  }
+}
+
 }  // namespace
 
 Json groups_json(const std::string& of, int64_t num_groups) {
@@ -274,13 +285,7 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   if (outcome.log_normalisers.defined()) {
     json["islands"] = islands_json(outcome.log_normalisers, sampler.anneal.weights->island_size);
   }
-  json["groups"] =
-      outcome.num_groups > 0 ? groups_json(outcome.groups_of, outcome.num_groups) : Json(nullptr);
-  json["convergence"] = convergence_json(outcome);
-  json["trace"] = trace_json(outcome.trace, outcome.levels);
-  if (outcome.log_weights.defined()) {
-    json["log_weights"] = log_weights_json(outcome);
-  }
+  add_chains(outcome, json);
   if (outcome.tune) {
     json["tune"] = tune_json(*outcome.tune);
   }

@@ -123,6 +123,18 @@ std::string modes_text(const nlohmann::json& modes) {
   return text;
 }
 
+// Whether the chains count alike, and whether islands agree.
+void print_chains(const nlohmann::json& run, std::ostream& out) {
+  if (run.contains("log_weights")) {
+    print_line(out, "unresampled",
+               "the samples count with their log weights; effective share " +
+                   fixed(number_at(run.at("log_weights"), "effective_share"), 3));
+  }
+  if (run.contains("convergence")) {
+    print_line(out, "convergence", convergence_text(run));
+  }
+}
+
 }  // namespace
 
 double number_at(const nlohmann::json& json, const std::string& key) {
@@ -177,14 +189,7 @@ void print_run(const nlohmann::json& run, std::ostream& out) {
   if (run.contains("islands")) {
     print_line(out, "weights", weights_text(run));
   }
-  if (run.contains("log_weights")) {
-    print_line(out, "unresampled",
-               "the samples count with their log weights; effective share " +
-                   fixed(number_at(run.at("log_weights"), "effective_share"), 3));
-  }
-  if (run.contains("convergence")) {
-    print_line(out, "convergence", convergence_text(run));
-  }
+  print_chains(run, out);
   if (run.at("metrics").is_object()) {
     if (run.at("metrics").contains("modes")) {
       print_line(out, "mode_shares", modes_text(run.at("metrics").at("modes")));
