@@ -13,7 +13,7 @@ namespace motet::experiments {
 namespace {
 
 constexpr uint64_t kSeed = 1;
-constexpr int64_t kNumChains = 20'000;
+constexpr int64_t kNumChains = 6000;
 constexpr int64_t kNumDiscarded = 200;
 constexpr int64_t kNumKept = 400;
 const HmcConfig kHmc{.num_leapfrog = 3, .damping = 0.0};
