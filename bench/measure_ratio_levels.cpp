@@ -15,7 +15,7 @@ namespace motet::experiments {
 namespace {
 
 constexpr uint64_t kSeed = 1;
-constexpr int64_t kNumChains = 20'000;
+constexpr int64_t kNumChains = 8000;
 constexpr int64_t kNumTuning = 60;
 constexpr double kAcceptance = 0.8;
 constexpr LineTolerance kWanted{.tolerance = 0.01, .quantile = 0.99, .max_points = 24};

@@ -76,9 +76,17 @@ def save(figure: plt.Figure, name: str) -> None:
 # --- stationary bias
 
 
-def percent(moment: dict) -> str:
+def diverged(run: dict) -> bool:
+    """Whether chains of the run left for infinity: its moments say nothing."""
+    return run["num_invalid"] > 0
+
+
+def percent(run: dict, moment: str) -> str:
     """A bias with its standard error, in percent."""
-    return f"{100 * moment['bias']:+.2f} ± {100 * moment['standard_error']:.2f}"
+    if diverged(run):
+        return "diverges"
+    bias, error = run[moment]["bias"], run[moment]["standard_error"]
+    return f"{100 * bias:+.2f} ± {100 * error:.2f}"
 
 
 def runs_by_rule(law: dict) -> dict[tuple[str, int], list[dict]]:
@@ -89,6 +97,11 @@ def runs_by_rule(law: dict) -> dict[tuple[str, int], list[dict]]:
     return result
 
 
+def shown_moments(law: dict) -> list[str]:
+    """The moments that a law's symmetry does not keep unbiased."""
+    return ["variance", "mean"] if abs(law["skewness"]) > 1e-6 else ["variance"]
+
+
 def bias_tables() -> None:
     """results/ratios/bias.md: a table a law, and the mean's where there is skewness."""
     record = read("bias")
@@ -96,12 +109,11 @@ def bias_tables() -> None:
     for law in record["laws"]:
         rules = runs_by_rule(law)
         head = [f"h = {run['step_size']:g}" for run in next(iter(rules.values()))]
-        wanted = ["variance"] + (["mean"] if abs(law["skewness"]) > 1e-6 else [])
-        for moment in wanted:
+        for moment in shown_moments(law):
             unit = "of its true value" if moment == "variance" else "of the standard deviation"
             parts.append(f"**{law['name']}**, {law['density']}: bias of the {moment}, % {unit}")
             rows = [
-                [title(*rule), *(percent(run[moment]) for run in runs)]
+                [title(*rule), *(percent(run, moment) for run in runs)]
                 for rule, runs in rules.items()
             ]
             accepted = [f"{run['acceptance']:.3f}" for run in rules[("exact", 0)]]
@@ -109,28 +121,55 @@ def bias_tables() -> None:
     write("bias.md", "\n\n".join(part.strip() for part in parts))
 
 
+BIAS_STYLES = {3: (0, (1, 1.5)), 4: "--", 6: "-", 0: "-"}  # by the number of points
+
+
+def bias_panel(axis: plt.Axes, law: dict, moment: str) -> None:
+    """Bias of one moment over the step size, a line a rule; a cross where chains diverge."""
+    axis.axhline(0.0, color="#cccccc", linewidth=0.8)
+    step_sizes = [run["step_size"] for run in runs_by_rule(law)[("exact", 0)]]
+    apart = 0.04 * (step_sizes[1] - step_sizes[0])  # so that no error bar hides another
+    for index, (rule, all_runs) in enumerate(runs_by_rule(law).items()):
+        runs = [run for run in all_runs if not diverged(run)]
+        axis.errorbar(
+            [run["step_size"] + apart * (index - 3.5) for run in runs],
+            [100 * run[moment]["bias"] for run in runs],
+            yerr=[200 * run[moment]["standard_error"] for run in runs],
+            color=COLOURS[rule[0]],
+            linestyle=BIAS_STYLES[rule[1]],
+            linewidth=1.0 if rule[0] == "exact" else 2.0,
+            elinewidth=1.0,
+            marker=".",
+            label=title(*rule),
+        )
+        for run in all_runs:
+            if diverged(run):  # at the panel's upper edge
+                axis.plot(
+                    run["step_size"],
+                    0.97,
+                    "x",
+                    color=COLOURS[rule[0]],
+                    transform=axis.get_xaxis_transform(),
+                )
+    # Linear below 1 %, where noise is; logarithmic above, where rules differ a hundredfold.
+    axis.set_yscale("symlog", linthresh=1.0)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_title(f"{law['name']}: {moment}\n{law['density']}", fontsize=10)
+    axis.set_xticks(step_sizes)
+
+
 def bias_plot() -> None:
-    """A panel a law: bias of the variance over the step size."""
-    laws = read("bias")["laws"]
-    figure, axes = plt.subplots(1, len(laws), figsize=(11, 4.2), layout="constrained")
-    styles = {3: (0, (1, 1.5)), 4: "--", 6: "-", 0: "-"}
-    for axis, law in zip(axes, laws, strict=True):
-        axis.axhline(0.0, color="#cccccc", linewidth=0.8)
-        for rule, runs in runs_by_rule(law).items():
-            axis.errorbar(
-                [run["step_size"] for run in runs],
-                [100 * run["variance"]["bias"] for run in runs],
-                yerr=[200 * run["variance"]["standard_error"] for run in runs],
-                color=COLOURS[rule[0]],
-                linestyle=styles[rule[1]],
-                marker=".",
-                label=title(*rule),
-            )
-        axis.set_title(f"{law['name']}\n{law['density']}", fontsize=10)
+    """A panel a law and moment."""
+    panels = [(law, moment) for law in read("bias")["laws"] for moment in shown_moments(law)]
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
+    for axis, (law, moment) in zip(axes.flat, panels, strict=True):
+        bias_panel(axis, law, moment)
+    for axis in axes[-1]:
         axis.set_xlabel("step size h")
-    axes[0].set_ylabel("bias of the variance, %")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("bias, %")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     save(figure, "bias")
 
 
@@ -167,14 +206,15 @@ def order_plot() -> None:
     for axis, where in zip(axes, ("curve", "line"), strict=True):
         group = [case for case in cases if case["rule"].endswith(where)]
         shades = plt.get_cmap("viridis")(np.linspace(0.0, 0.85, len(group)))
-        for case, shade in zip(group, shades, strict=True):
+        for case, shade, marker in zip(group, shades, "osv^DPX", strict=True):
             shown = [one for one in case["errors"] if one["error"] > 1e-14]
             label = title(case["rule"], case["num_points"])
             label += f", L = {case['num_leapfrog']}" if where == "curve" else ""
             axis.loglog(
                 [one["step_size"] for one in shown],
                 [one["error"] for one in shown],
-                ".-",
+                marker=marker,
+                markersize=4,
                 color=shade,
                 label=f"{label} ({fitted_order(case['errors']):.1f})",
             )
