@@ -10,7 +10,7 @@
 #include "motet/anneal.hpp"
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
-#include "motet/metrics.hpp"
+#include "support/benchmark.hpp"
 #include "support/models.hpp"
 #include "support/throw_message.hpp"
 
@@ -117,11 +117,10 @@ void expect_closed_form(const GaussianProduct& law, ReverseStep step, WeightRule
 }
 
 TEST(WeightsLaw, GaussianProductsHaveTheirNormalisersMeansAndWidths) {
-  for (const WeightRule rule : {WeightRule::log_v, WeightRule::v}) {
-    for (const ReverseStep step : {ReverseStep::ancestral_beta_tilde, ReverseStep::ddim}) {
-      expect_closed_form({.exponent_a = 0.6, .exponent_b = 0.5}, step, rule);
-    }
-  }
+  // Not every pair: at 240 levels the two rules give the same numbers to three digits.
+  const GaussianProduct law{.exponent_a = 0.6, .exponent_b = 0.5};
+  expect_closed_form(law, ReverseStep::ancestral_beta_tilde, WeightRule::log_v);
+  expect_closed_form(law, ReverseStep::ddim, WeightRule::v);
 }
 
 TEST(WeightsLaw, NegatedFactorsToo) {
@@ -257,18 +256,12 @@ SampleResult benchmark(const AnnealConfig& config, int64_t num_chains, int64_t f
   return anneal(target, schedule, kernel, config, start, rng, observer, resume);
 }
 
-double fraction_outside(const SampleResult& result) {
-  Rng rng(1);
-  const Tensor reference = sample_product_benchmark(result.x.size(0), rng);
-  return product_metrics(result.x, reference, rng).modes.fraction_outside_modes;
-}
-
 TEST(WeightsLaw, BenchmarkLosesTheModesThatAreNoneOfItsOwn) {
   const NoiseSchedule schedule = NoiseSchedule::cosine(100);
   AnnealConfig config = benchmark_plan(schedule);
-  EXPECT_LT(fraction_outside(benchmark(config, 2000)), 0.01);
+  EXPECT_LT(fraction_outside_modes(benchmark(config, 2000).x), 0.01);
   config.weights.reset();  // power: the same without weights
-  EXPECT_GT(fraction_outside(benchmark(config, 2000)), 0.04);
+  EXPECT_GT(fraction_outside_modes(benchmark(config, 2000).x), 0.04);
 }
 
 TEST(WeightsLaw, IslandsDoNotDependOnEachOther) {
