@@ -284,6 +284,7 @@ TuneConfig read_tune(const Settings& settings) {
   tune.rate = optional<double>(settings, "tune.rate");
   tune.start = optional<double>(settings, "tune.start");
   tune.cap = optional<double>(settings, "tune.cap");
+  tune.max_disagreement = optional<double>(settings, "tune.max_disagreement");
   const bool is_tuned = settings.get<std::string>("sampler") == "exact" &&
                         !settings.given("kernel.step_size") &&
                         !settings.given_under("kernel.step_size");

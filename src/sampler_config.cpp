@@ -247,6 +247,7 @@ Sampler named_sampler(const SampleConfig& config, const ModelPtr& target,
   adapt.rate = config.tune.rate.value_or(adapt.rate);
   adapt.start = config.tune.start.value_or(adapt.start);
   adapt.cap = config.tune.cap.value_or(adapt.cap);
+  adapt.max_disagreement = config.tune.max_disagreement.value_or(adapt.max_disagreement);
   return sampler;
 }
 

@@ -78,6 +78,7 @@ struct TuneConfig {
   std::optional<double> rate;
   std::optional<double> start;
   std::optional<double> cap;
+  std::optional<double> max_disagreement;
 };
 
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.
