@@ -24,6 +24,11 @@ double quantile(const std::vector<double>& sorted, double prob);
 /// The finite entries of a tensor, sorted.
 std::vector<double> sorted_finite(const Tensor& values);
 
+/// By how much a log acceptance ratio moves the probability of acceptance away from that of `truth`,
+/// beyond what `doubt` >= 0, the error of `truth`, could: a decision on which the reference is not
+/// sure is not called wrong. All (B) float64; in [0, 1].
+Tensor decision_error(const Tensor& log_accept, const Tensor& truth, const Tensor& doubt);
+
 /// (B) bool: rows without a NaN or infinity.
 Tensor finite_rows(const Tensor& x);
 
