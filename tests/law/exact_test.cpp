@@ -96,15 +96,16 @@ TEST(ExactSamplerLaw, TemperedAndNegatedGaussiansHaveTheirMoments) {
   }
 }
 
+// Near .8 where acceptance limits the step, more where the rules' disagreement or the cap does.
 TEST(ExactSamplerLaw, TuneReachesItsAcceptance) {
   const Sampler sampler = make_exact_sampler(benchmark(), schedule(), {}, Rng(1));
   const SampleResult result = sample(benchmark(), sampler, 1000, 5);
   double sum = 0.0;
   for (const LevelStats& level : result.levels) {
-    EXPECT_GT(level.acceptance(), 0.15) << level.index;  // where modes part, laws change fast
+    EXPECT_GT(level.acceptance(), 0.7) << level.index;
     sum += level.acceptance();
   }
-  EXPECT_NEAR(sum / static_cast<double>(result.levels.size()), 0.83, 0.1);
+  EXPECT_NEAR(sum / static_cast<double>(result.levels.size()), 0.92, 0.05);
 }
 
 // Largest mean error, over the levels, of the probability of acceptance on the tuned plan.
