@@ -52,13 +52,13 @@ def setups(models: Path | None) -> dict:
     table = {
         "exact scores": (True, EXACT, (), 1),
         "exact scores, half the steps' length": (True, EXACT, (), 0.5),
-        "exact scores, 40 evaluations": (True, EXACT, ("evaluations=40",), 1),
         "Gaussians, d = 2": (True, gaussians(2), (), 1),
         "Gaussians, d = 10": (True, gaussians(10), (), 1),
         "networks of recipe motet": (True, experiments / "product-motet.toml", (), 1),
         "step sizes by acceptance alone": (False, EXACT, BY_ACCEPTANCE, 1),
         "step sizes x 2": (False, EXACT, (), 2),
         "step sizes x 4": (False, EXACT, (), 4),
+        "one leapfrog (40 evaluations)": (False, EXACT, ("evaluations=40",), 1),
         "trapezoid rule": (
             False,
             EXACT,
@@ -71,7 +71,6 @@ def setups(models: Path | None) -> dict:
             ('kernel.type="hmc-unflipped"', "kernel.damping=0.9", *BY_ACCEPTANCE),
             1,
         ),
-        "no test (uhmc)": (False, EXACT, ('kernel.type="uhmc"', 'ratio.type=""'), 1),
         "no weights": (False, EXACT, ("weights.enabled=false",), 1),
         "3 levels": (False, EXACT, ("anneal.levels=[57, 20, 0]",), 1),
         "networks as published": (False, experiments / "product.toml", (), 1),
