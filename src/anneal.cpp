@@ -19,6 +19,7 @@
 
 #include "anneal_last_map.hpp"
 #include "anneal_mass.hpp"
+#include "anneal_pilot.hpp"
 #include "anneal_weights.hpp"
 #include "model_rows.hpp"
 #include "motet/compose.hpp"
@@ -228,17 +229,15 @@ class Annealer {
     if (state_.adapt_scale == 0.0) {
       state_.adapt_scale = config_.adapt->start;
     }
-    const double length =
-        state_.adapt_scale / std::sqrt(detail::inverse_square_scale(state_.chains.eval.score));
-    stats().step_size = kernel_->step_size_for(length);
-    return stats().step_size;
+    adapt_unit_ = 1.0 / std::sqrt(detail::inverse_square_scale(state_.chains.eval.score));
+    return kernel_->step_size_for(state_.adapt_scale * adapt_unit_);
   }
 
+  // The level keeps the step size as corrected by what was seen there: many levels have one step.
   void adapt_to(const StepInfo& info) {
-    const double acceptance = info.accepted.to(at::kDouble).mean().item<double>();
-    const double factor =
-        std::exp(config_.adapt->rate * (acceptance - config_.adapt->target_acceptance));
+    const double factor = detail::adapt_factor(*config_.adapt, info);
     state_.adapt_scale = std::min(state_.adapt_scale * factor, config_.adapt->cap);
+    stats().step_size = kernel_->step_size_for(state_.adapt_scale * adapt_unit_);
   }
 
   void ensure_evaluated(const Target& target) {
@@ -407,6 +406,7 @@ class Annealer {
   AnnealState state_;
   int64_t evaluations_booked_ = 0;
   double seconds_booked_ = 0.0;
+  double adapt_unit_ = 0.0;  // 1 / sqrt(F) of AdaptConfig at the last step
 };
 
 AnnealState fresh_state(const AnnealConfig& config, const Tensor& x_init) {

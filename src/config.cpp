@@ -299,6 +299,7 @@ TuneConfig read_tune(const Settings& settings) {
   tune.cap = optional<double>(settings, "tune.cap");
   tune.tolerance = optional<double>(settings, "tune.tolerance");
   tune.diagonal_mass = optional<std::string>(settings, "tune.mass").value_or("none") == "diagonal";
+  tune.max_disagreement = optional<double>(settings, "tune.max_disagreement");
   const bool is_tuned = settings.get<std::string>("sampler") == "exact" &&
                         !settings.given("kernel.step_size") &&
                         !settings.given_under("kernel.step_size");

@@ -302,7 +302,7 @@ std::vector<Key> anneal_keys() {
       {.name = "tune.rate",
        .types = {number},
        .range = kPositive,
-       .doc = "the step size's factor c is multiplied by exp(rate (acceptance - target)) (0.3)"},
+       .doc = "the step size's factor c is multiplied by exp(rate (acceptance - target)) (1)"},
       {.name = "tune.start", .types = {number}, .range = kPositive, .doc = "first c (0.6)"},
       {.name = "tune.cap",
        .types = {number},
@@ -318,6 +318,11 @@ std::vector<Key> anneal_keys() {
        .choices = {"none", "diagonal"},
        .doc = "diagonal: the pilot run finds a diagonal mass for each level too, from the scores "
               "(none)"},
+      {.name = "tune.max_disagreement",
+       .types = {number},
+       .range = {.low = 0.0, .high = 1.0, .low_open = true},
+       .doc = "the step is also shortened until a rule of lower order changes the probability of "
+              "acceptance by less, on average (0.02); 1: no bound"},
       {.name = "tuned.by",
        .types = {text},
        .doc = "written by motet tune: version and commit that found the numbers",

@@ -24,6 +24,11 @@ double quantile(const std::vector<double>& sorted, double prob);
 /// The finite entries of a tensor, sorted.
 std::vector<double> sorted_finite(const Tensor& values);
 
+/// By how much a log acceptance ratio moves the probability of acceptance away from that of `truth`,
+/// beyond what `doubt` >= 0, the error of `truth`, could: a decision on which the reference is not
+/// sure is not called wrong. All (B) float64; in [0, 1].
+Tensor decision_error(const Tensor& log_accept, const Tensor& truth, const Tensor& doubt);
+
 /// The held-out test at the scale of the target at the plan's last level.
 HeldOutTest held_out_test(const Model& target, const NoiseSchedule& schedule,
                           const Sampler& sampler, double scale, const DiagnoseConfig& config,

@@ -182,6 +182,13 @@ Tensor nan_where_infinite(const Tensor& values) {
 
 }  // namespace
 
+Tensor detail::decision_error(const Tensor& log_accept, const Tensor& truth, const Tensor& doubt) {
+  const auto probability = [](const Tensor& values) { return values.clamp_max(0.0).exp(); };
+  const Tensor taken = probability(log_accept);
+  return at::maximum(taken - probability(truth + doubt), probability(truth - doubt) - taken)
+      .clamp_min(0.0);
+}
+
 PathProbe probe_paths(const Target& target, const KernelConfig& kernel, double step_size,
                       const Tensor& x, Rng& rng) {
   if (kernel.type.empty()) {
@@ -208,15 +215,14 @@ PathProbe probe_paths(const Target& target, const KernelConfig& kernel, double s
   probe.reference_error = line.error + curve.error;
   if (!kernel.ratio.empty()) {
     const bool on_curve = kernel.ratio == "curve" && !is_langevin(kernel);
-    const Tensor truth = exact_part(path) + (on_curve ? curve.value : line.value);
+    const Integral& same = on_curve ? curve : line;
+    const Tensor rest = exact_part(path) + proposal.log_rest;
     const Tensor found = make_ratio(kernel)->estimate(target, path);
-    const auto probability = [&](const Tensor& log_ratio) {
-      return (log_ratio + proposal.log_rest).clamp_max(0.0).exp();
-    };
-    probe.quadrature_error = nan_where_infinite(found - truth);
+    probe.quadrature_error = nan_where_infinite(found - exact_part(path) - same.value);
     // A refusal by a guard is no error: NaN, as in the line above.
     probe.acceptance_error =
-        (probability(found) - probability(truth)).abs() + 0.0 * probe.quadrature_error;
+        detail::decision_error(found + proposal.log_rest, same.value + rest, same.error) +
+        0.0 * probe.quadrature_error;
   }
   return probe;
 }

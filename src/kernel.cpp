@@ -236,11 +236,16 @@ Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rn
   check_step_size("hmc", step_size);
   const Tensor mass = mass_at(target, *mass_, now.x);
   const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
-  const Tensor log_accept = ratio_->estimate(target, trajectory.path) +
-                            kinetic_energy(trajectory.start.momentum, mass) -
-                            kinetic_energy(trajectory.end.momentum, mass);
-  return metropolis(trajectory.start, trajectory.end, log_accept, rng,
-                    on_rejection_ == OnRejection::flip);
+  const Tensor kinetic_before = kinetic_energy(trajectory.start.momentum, mass);
+  const Tensor kinetic_after = kinetic_energy(trajectory.end.momentum, mass);
+  const RatioPair ratio = ratio_->estimate_pair(target, trajectory.path);
+  Step step =
+      metropolis(trajectory.start, trajectory.end, ratio.estimate + kinetic_before - kinetic_after,
+                 rng, on_rejection_ == OnRejection::flip);
+  if (ratio.lower_order.defined()) {
+    step.info.log_accept_lower = ratio.lower_order + kinetic_before - kinetic_after;
+  }
+  return step;
 }
 
 std::string Hmc::describe() const {

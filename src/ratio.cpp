@@ -273,11 +273,20 @@ class CurveRatio : public LogRatio {
     }
     const Tensor integral = polynomial(path);
     sum = sum + integral;
-    if (guard_ > 0.0) {
-      const Tensor strays = (integral - trapezoid(path)).abs() > guard_;
-      sum.masked_fill_(strays, -std::numeric_limits<double>::infinity());
+    return guard_ > 0.0 ? guarded(sum, integral, trapezoid(path)) : sum;
+  }
+  RatioPair estimate_pair(const Target& target, const Path& path) const override {
+    if (rule_ == CurveRule::trapezoid || path.points.size() < 3) {
+      return {estimate(target, path), {}};
     }
-    return sum;
+    check_path(path);
+    const Tensor exact = exact_part(path);
+    if (!path.evals.front().remainder.defined()) {
+      return {exact, {}};
+    }
+    const Tensor integral = polynomial(path);
+    const Tensor rough = trapezoid(path);
+    return {guarded(exact + integral, integral, rough), exact + rough};
   }
   int64_t num_evaluations() const override { return 0; }
   std::string describe() const override {
@@ -290,6 +299,15 @@ class CurveRatio : public LogRatio {
   }
 
  private:
+  // `ratio`, -inf where the two integrals are further apart than the guard allows.
+  Tensor guarded(const Tensor& ratio, const Tensor& integral, const Tensor& rough) const {
+    if (guard_ == 0.0) {
+      return ratio;
+    }
+    const Tensor strays = (integral - rough).abs() > guard_;
+    return ratio.masked_fill(strays, -std::numeric_limits<double>::infinity());
+  }
+
   static Tensor trapezoid(const Path& path) {
     Tensor sum;
     for (size_t i = 1; i < path.points.size(); ++i) {

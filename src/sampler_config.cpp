@@ -308,6 +308,7 @@ Sampler named_sampler(const SampleConfig& config, const ModelPtr& target,
   adapt.start = config.tune.start.value_or(adapt.start);
   adapt.cap = config.tune.cap.value_or(adapt.cap);
   adapt.diagonal_mass = config.tune.diagonal_mass;
+  adapt.max_disagreement = config.tune.max_disagreement.value_or(adapt.max_disagreement);
   return sampler;
 }
 

@@ -86,15 +86,21 @@ struct WeightConfig {
 
 /// Step sizes found while annealing, for a pilot run (tune): at each level the length c / sqrt(F)
 /// with F the inverse square scale of the law there, median |s|^2 / median of chi^2 with d degrees
-/// of freedom; c is multiplied by exp(rate (acceptance - target_acceptance)) after every step.
+/// of freedom. After every step c is multiplied by the smaller one of
+/// exp(rate (acceptance - target_acceptance)) and, where the kernel tells log_accept_lower,
+/// (max_disagreement / D)^(1/3), D = E |min(1, exp(log_accept)) - min(1, exp(log_accept_lower))|.
 struct AdaptConfig {
   double target_acceptance = 0.8;
-  double rate = 0.3;
+  double rate = 1.0;
   double start = 0.6;  ///< first c
   double cap = 1.5;    ///< largest c
   /// True: LevelPlan::mass is found too, on entry to each level (docs/method.md, Annealing). At an
   /// event of d coordinates that is d numbers a level.
   bool diagonal_mass = false;
+  /// Mean change of the probability of acceptance between two rules on the same points that the
+  /// steps may come to; it bounds the bias that the better rule leaves (docs/method.md, The sampler
+  /// "exact"). 1: no bound.
+  double max_disagreement = 0.02;
 };
 
 struct AnnealConfig {

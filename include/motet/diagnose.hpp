@@ -68,7 +68,8 @@ struct PathProbe {
   /// rules, the curve for curve rules); undefined for kernels without a rule. NaN where a guard
   /// refused the path.
   Tensor quadrature_error;
-  /// How much that error changes the probability of acceptance, in [0, 1]; undefined and NaN alike.
+  /// How much that error changes the probability of acceptance, in [0, 1], beyond what the
+  /// reference's own error could; undefined and NaN alike.
   Tensor acceptance_error;
   /// Error bound of the two reference integrals: their difference from the same rule on half the
   /// points.

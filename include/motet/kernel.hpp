@@ -30,6 +30,9 @@ struct StepInfo {
   /// int64 scalar on the device: proposals whose log_accept was NaN, or whose point or score had a
   /// coordinate that is not finite. A chain keeps its place then.
   Tensor num_invalid;
+  /// (B) float64: log_accept by the lower-order rule of LogRatio::estimate_pair, nothing refused;
+  /// undefined for kernels and rules without one.
+  Tensor log_accept_lower = {};
 };
 
 struct Step {

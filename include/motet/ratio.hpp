@@ -51,6 +51,13 @@ struct Path {
   std::vector<Eval> evals;     ///< same length
 };
 
+/// A rule's estimate and, from the same points, that of a rule of lower order: how far they are
+/// apart tells where neither can be trusted.
+struct RatioPair {
+  Tensor estimate;     ///< (B) float64, as LogRatio::estimate
+  Tensor lower_order;  ///< (B) float64, nothing refused; undefined where the rule has no such pair
+};
+
 /// Estimator of log p(back) - log p(front), (B) float64: the exact part by difference, the
 /// remainder by quadrature. Changes its sign when the path is reversed, as the true difference
 /// does, whatever the quadrature error; or is -inf in both directions, where a guard refuses the
@@ -61,6 +68,11 @@ class LogRatio {
   /// (B) float64. Throws ShapeError for a path of under 2 points or without one Eval a point,
   /// ConfigError when the model lacks what the rule needs.
   virtual Tensor estimate(const Target& target, const Path& path) const = 0;
+  /// estimate() and its rival, at estimate()'s cost in evaluations: the trapezoid beside the
+  /// polynomial curve rule on two segments or more; other rules have none. Throws as estimate().
+  virtual RatioPair estimate_pair(const Target& target, const Path& path) const {
+    return {estimate(target, path), {}};
+  }
   /// Extra evaluations of one estimate on a target with a remainder (0 on exact targets).
   virtual int64_t num_evaluations() const = 0;
   virtual std::string describe() const = 0;

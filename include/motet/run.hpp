@@ -81,6 +81,7 @@ struct TuneConfig {
   std::optional<double> cap;
   std::optional<double> tolerance;  ///< nats: of a line ratio whose number of points is open
   bool diagonal_mass = false;       ///< as AdaptConfig
+  std::optional<double> max_disagreement;
 };
 
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.

@@ -307,6 +307,29 @@ TEST(RatioLaw, GuardNeedsTheTwoRules) {
                    "ratio: curve_ratio(guard = -1): must be >= 0 and finite");
 }
 
+// Both rules of a pair from the same points; a guard refuses the better one only.
+TEST(RatioLaw, ThePairIsThePolynomialAndTheTrapezoid) {
+  const Target target(score_only(skewed_mixture()), level_at(0.9));
+  const Path path = path_through(target, random_points(4, 2));
+  const Tensor trapezoid = curve_ratio()->estimate(target, path);
+  for (const double guard : {0.0, 0.1}) {
+    const LogRatioPtr ratio = curve_ratio(CurveRule::polynomial, guard);
+    const RatioPair pair = ratio->estimate_pair(target, path);
+    EXPECT_TRUE(at::equal(pair.estimate, ratio->estimate(target, path))) << guard;
+    EXPECT_LT(max_abs(pair.lower_order - trapezoid), 1e-14) << guard;
+  }
+  const auto has_pair = [](const LogRatioPtr& ratio, const ModelPtr& model, int64_t num_points) {
+    const Target any(model, level_at(0.9));
+    return ratio->estimate_pair(any, path_through(any, random_points(num_points, 2)))
+        .lower_order.defined();
+  };
+  const LogRatioPtr polynomial = curve_ratio(CurveRule::polynomial);
+  EXPECT_FALSE(has_pair(polynomial, score_only(skewed_mixture()), 2));  // the rules are one
+  EXPECT_FALSE(has_pair(polynomial, skewed_mixture(), 4));              // nothing is integrated
+  EXPECT_FALSE(has_pair(curve_ratio(), score_only(skewed_mixture()), 4));
+  EXPECT_FALSE(has_pair(line_ratio(3), score_only(skewed_mixture()), 4));
+}
+
 TEST(RatioLaw, CurveThroughTwoPointsIsTheTwoPointLine) {
   const Target target(rotating_gaussian(3, 1.5), level_at(0.8));
   const Path path = path_through(target, random_points(2, 3));

@@ -414,6 +414,9 @@ TEST_F(Sampling, TheExactSamplerIsOpenUntilItsStepSizesAreGiven) {
   const Sampler open = resolve_with("exact", "");
   EXPECT_TRUE(open.anneal.adapt.has_value());
   EXPECT_TRUE(open.anneal.weights.has_value());
+  EXPECT_EQ(open.anneal.adapt->max_disagreement, AdaptConfig{}.max_disagreement);
+  const Sampler strict = resolve_with("exact", "[tune]\nmax_disagreement = 0.01\n");
+  EXPECT_EQ(strict.anneal.adapt->max_disagreement, 0.01);
   const Sampler fixed =
       resolve_with("exact", "[kernel]\nstep_size = 0.1\n[anneal]\nlevels = [8, 4, 1, 0]\n");
   EXPECT_FALSE(fixed.anneal.adapt.has_value());

@@ -177,6 +177,18 @@ TEST(PathProbe, OfALangevinProposalIsTheCurlTimesTheArea) {
   EXPECT_FALSE(probe.quadrature_error.defined());
 }
 
+TEST(PathProbe, CallsADecisionWrongOnlyBeyondTheDoubtOfTheReference) {
+  const auto error = [](double found, double truth, double doubt) {
+    const auto number = [](double value) { return at::tensor({value}, at::kDouble); };
+    return detail::decision_error(number(found), number(truth), number(doubt)).item<double>();
+  };
+  EXPECT_NEAR(error(std::log(0.5), std::log(0.8), 0.0), 0.3, 1e-15);
+  EXPECT_NEAR(error(std::log(0.8), std::log(0.5), std::log(1.2)), 0.2, 1e-15);
+  EXPECT_EQ(error(std::log(0.5), std::log(0.8), 1.0), 0.0);
+  EXPECT_EQ(error(0.7, 3.0, 0.0), 0.0);  // taken in any case
+  EXPECT_NEAR(error(-40.0, 2.0, 1.0), 1.0, 1e-15);
+}
+
 TEST(PathProbe, CostsWhatItSays) {
   const Target target(rotating_gaussian(2, 0.3), level_at(0.5));
   Rng rng(2);
@@ -260,7 +272,7 @@ TEST(Verdict, TurnsAmberAndRedAtItsThresholds) {
       {"invalid proposals",
        [](LevelDiagnosis& row, double v) { row.num_invalid = static_cast<int64_t>(v); }, 5, 500},
       {"path dependence", [](LevelDiagnosis& row, double v) { row.path_dependence = v; }, 0.2, 0.6},
-      {"quadrature", [](LevelDiagnosis& row, double v) { row.acceptance_error = v; }, 0.02, 0.1},
+      {"quadrature", [](LevelDiagnosis& row, double v) { row.acceptance_error = v; }, 0.05, 0.2},
       {"curl", [](LevelDiagnosis& row, double v) { row.curl.value = v; }, 0.2, 0.6},
       {"settling", [](LevelDiagnosis& row, double v) { row.lag.value = v; }, 0.2, 0.6},
       {"detailed balance", [](LevelDiagnosis& row, double v) { row.balance.value = v; }, 0.1, -0.3},
