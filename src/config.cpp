@@ -265,6 +265,7 @@ SamplerOverrides read_overrides(const Settings& settings) {
   overrides.ess_threshold = optional<double>(settings, "weights.ess_threshold");
   overrides.max_share = optional<double>(settings, "weights.max_share");
   overrides.island_size = optional<int64_t>(settings, "weights.island_size");
+  overrides.matched = optional<bool>(settings, "weights.matched");
   if (settings.holds<int64_t>("anneal.steps_per_level")) {
     overrides.steps_per_level = {settings.get<int64_t>("anneal.steps_per_level")};
   } else {

@@ -230,12 +230,14 @@ Hmc::Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection)
 Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("hmc", step_size);
   const Tensor mass = mass_->like(now.x);
-  const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
+  Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
   const Tensor log_accept = ratio_->estimate(target, trajectory.path) +
                             kinetic_energy(trajectory.start.momentum, mass) -
                             kinetic_energy(trajectory.end.momentum, mass);
-  return metropolis(trajectory.start, trajectory.end, log_accept, rng,
-                    on_rejection_ == OnRejection::flip);
+  Step step = metropolis(trajectory.start, trajectory.end, log_accept, rng,
+                         on_rejection_ == OnRejection::flip);
+  step.path = std::move(trajectory.path);
+  return step;
 }
 
 std::string Hmc::describe() const {
