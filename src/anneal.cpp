@@ -115,20 +115,29 @@ Tensor reverse_mean(const Tensor& x, const Tensor& score, double weight, double 
   return x.add(score, weight).mul_(scale);
 }
 
+// Rows of `like` times their own factor; all of them when it is undefined.
+Tensor times_rows(const Tensor& like, const Tensor& factor) {
+  return factor.defined() ? like * detail::as_rows(factor.to(like.scalar_type()), like) : like;
+}
+
+// `share` (B) of the step, or all of it where that is undefined: drift and variance alike.
 Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const NoiseLevel& to,
-                    ReverseStep kind, Rng& rng) {
+                    ReverseStep kind, const Tensor& share, Rng& rng) {
+  const Tensor score = times_rows(chains.eval.score, share);
   const double alpha = from.alpha_bar / to.alpha_bar;
   const double beta = 1.0 - alpha;
   if (kind == ReverseStep::ddim) {
     // sqrt(abar_b) x_0 + sigma_b eps, collected in x and s.
     const double scale = 1.0 / std::sqrt(alpha);
     const double weight = from.sigma() * (from.sigma() - to.sigma() / scale);
-    return reverse_mean(chains.x, chains.eval.score, weight, scale);
+    return reverse_mean(chains.x, score, weight, scale);
   }
   const double shrink = (1.0 - to.alpha_bar) / (1.0 - from.alpha_bar);
   const double variance = kind == ReverseStep::ancestral_beta ? beta : beta * shrink;
-  return reverse_mean(chains.x, chains.eval.score, beta, 1.0 / std::sqrt(alpha))
-      .add_(rng.normal_like(chains.x), std::sqrt(variance));
+  const Tensor noise =
+      times_rows(rng.normal_like(chains.x), share.defined() ? share.sqrt() : Tensor());
+  return reverse_mean(chains.x, score, beta, 1.0 / std::sqrt(alpha))
+      .add_(noise, std::sqrt(variance));
 }
 
 // Mean over the rows of |row|^2.
@@ -197,6 +206,9 @@ class Annealer {
         stats().squared_jump = mean_square(step.state.x - state_.chains.x);
       }
       state_.chains = std::move(step.state);
+      if (config_.weights && config_.weights->matched) {
+        note_divergence(step);
+      }
       if (config_.adapt) {
         adapt_to(step.info);
       }
@@ -246,6 +258,50 @@ class Annealer {
     }
   }
 
+  void note_divergence(const Step& step) {
+    if (step.path.points.size() < 2) {
+      return;
+    }
+    const Tensor unit = detail::island_medians(detail::square_norm(state_.chains.eval.score),
+                                               config_.weights->island_size);
+    const auto [value, error] = detail::divergence_estimate(step.path, step.info.accepted);
+    // E |s|^2 = -E div s: a broken path says as much as none.
+    state_.divergence = (value / unit).nan_to_num_(-1.0, -1.0, -1.0);
+    state_.divergence_error = (error / unit).nan_to_num_(0.0, 0.0, 0.0);
+  }
+
+  detail::MatchedRate matched_rate(const NoiseLevel& level) const {
+    return detail::matched_rate(state_.chains.eval, level, config_.weights->rule,
+                                config_.weights->island_size, state_.drift_share, state_.divergence,
+                                state_.divergence_error);
+  }
+
+  // Opens the way to the next level.
+  void begin_weights(const NoiseLevel& level) {
+    const WeightConfig& weights = *config_.weights;
+    state_.weight_rate = detail::weight_rate(state_.chains.eval, level, weights.rule);
+    if (weights.matched && state_.divergence.defined()) {
+      state_.drift_share = detail::drift_share(state_.chains.eval, weights.island_size);
+      const detail::MatchedRate matched = matched_rate(level);
+      state_.weight_rate = state_.weight_rate + matched.gain;
+      state_.weight_rate_error = matched.error;
+    }
+  }
+
+  // What the way from the level before adds to log w: the trapezoid. An error e of it raises the
+  // mean weight by exp(e^2 / 2), which is taken off.
+  Tensor weight_increment(const NoiseLevel& before, const NoiseLevel& here) const {
+    const WeightRule rule = config_.weights->rule;
+    const double interval = 0.5 * detail::weight_interval(before, here, rule);
+    const Tensor rates = state_.weight_rate + detail::weight_rate(state_.chains.eval, here, rule);
+    if (!state_.drift_share.defined()) {
+      return rates * interval;
+    }
+    const detail::MatchedRate matched = matched_rate(here);
+    const Tensor error = (state_.weight_rate_error + matched.error) * interval;
+    return (rates + matched.gain) * interval - 0.5 * error.square();
+  }
+
   // Adds what the way from the level before is worth, then resamples the islands that need it. At
   // the last level all do, so that equal weights are handed out and the MCMC there parts the
   // copies.
@@ -256,10 +312,7 @@ class Annealer {
       return;
     }
     const NoiseLevel& before = config_.levels[position() - 1].level;
-    const Tensor rate = detail::weight_rate(state_.chains.eval, target.level(), weights.rule);
-    state_.log_weights =
-        state_.log_weights.add(state_.weight_rate + rate,
-                               0.5 * detail::weight_interval(before, target.level(), weights.rule));
+    state_.log_weights = state_.log_weights + weight_increment(before, target.level());
     Rng rng = resample_rng_.at(target.level().index, 0);
     const bool is_last = state_.level_position + 1 == num_levels();
     const detail::ResampleResult result =
@@ -282,6 +335,8 @@ class Annealer {
     const bool shared = chains.eval.remainder.is_same(chains.eval.score);
     chains.x = taken(chains.x);
     chains.momentum = taken(chains.momentum);
+    state_.divergence = taken(state_.divergence);
+    state_.divergence_error = taken(state_.divergence_error);
     chains.eval.score = taken(chains.eval.score);
     chains.eval.log_density = taken(chains.eval.log_density);
     chains.eval.remainder = shared ? chains.eval.score : taken(chains.eval.remainder);
@@ -306,12 +361,11 @@ class Annealer {
     const bool steps_back = !is_last && config_.placement != Placement::pure;
     if (steps_back || (is_last && config_.last_map != LastMap::none)) {
       ensure_evaluated(target);
+      if (config_.weights && steps_back) {
+        begin_weights(target.level());
+      }
       const Tensor moved = is_last ? last_map_from(target) : reverse_step_from(target.level());
       count_broken(target, moved);
-      if (config_.weights && steps_back) {
-        state_.weight_rate =
-            detail::weight_rate(state_.chains.eval, target.level(), config_.weights->rule);
-      }
       state_.chains.x = moved;
     }
     book_costs(target);
@@ -335,7 +389,7 @@ class Annealer {
   Tensor reverse_step_from(const NoiseLevel& here) {
     Rng rng = reverse_rng_.at(here.index, 0);
     const NoiseLevel& next = config_.levels[position() + 1].level;
-    return reverse_step(state_.chains, here, next, config_.reverse_step, rng);
+    return reverse_step(state_.chains, here, next, config_.reverse_step, state_.drift_share, rng);
   }
 
   void book_costs(const Target& target) {

@@ -34,13 +34,6 @@ double median_chi_squared(int64_t d) {
   return 0.5 * (low + high);
 }
 
-// (B, *event) as (B, 1, ..., 1).
-Tensor as_rows(const Tensor& values, const Tensor& like) {
-  std::vector<int64_t> shape(static_cast<size_t>(like.dim()), 1);
-  shape[0] = like.size(0);
-  return values.view(shape);
-}
-
 // Each chain's curvature of -log p along its score, (B) float64: the score's finite difference along
 // itself, a step of sigma / 20 long: small against every scale of the level (>= sigma), large
 // against float32 rounding.

@@ -65,6 +65,16 @@ Island read_island(const double* log_weights, int64_t size, double max_share) {
   return island;
 }
 
+// 1/2 |d log v| or 1/2 |dv|, from units of x.
+double rate_scale(const NoiseLevel& level, WeightRule rule) {
+  return 0.5 * (rule == WeightRule::log_v ? 1.0 - level.alpha_bar : level.alpha_bar);
+}
+
+struct Chord {
+  Tensor slope;
+  Tensor across;
+};
+
 // Row of the cumulated weights into which each ascending position falls.
 template <typename Position>
 void walk(const std::vector<double>& weights, int64_t count, const Position& position,
@@ -166,9 +176,60 @@ Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule) {
   if (!eval.square_sum.defined()) {
     return at::zeros_like(square);
   }
-  const double variance = 1.0 - level.alpha_bar;
-  return (square - eval.square_sum)
-      .mul_(0.5 * (rule == WeightRule::log_v ? variance : level.alpha_bar));
+  return (square - eval.square_sum).mul_(rate_scale(level, rule));
+}
+
+MatchedRate matched_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule,
+                         int64_t island_size, const Tensor& share, const Tensor& divergence,
+                         const Tensor& divergence_error) {
+  const Tensor square = square_norm(eval.score);
+  const Tensor unit = island_medians(square, island_size);
+  const Tensor left_out = (1.0 - share) * rate_scale(level, rule);
+  return {-left_out * (square + divergence * unit), left_out * unit * divergence_error};
+}
+
+Tensor island_medians(const Tensor& values, int64_t island_size) {
+  const Tensor wide = values.to(at::kDouble);
+  Tensor medians = at::empty_like(wide);
+  for (int64_t first = 0; first < wide.size(0); first += island_size) {
+    const int64_t size = std::min(island_size, wide.size(0) - first);
+    medians.narrow(0, first, size).copy_(wide.narrow(0, first, size).nanmedian());
+  }
+  return medians;
+}
+
+Tensor drift_share(const Eval& eval, int64_t island_size) {
+  const Tensor square = square_norm(eval.score);
+  if (!eval.square_sum.defined()) {
+    return at::ones_like(square);
+  }
+  const Tensor ratio =
+      island_medians(eval.square_sum, island_size) / island_medians(square, island_size);
+  return ratio.nan_to_num(1.0).clamp_(0.0, 1.0);
+}
+
+Divergence divergence_estimate(const Path& path, const Tensor& accepted) {
+  // Along the chord between two points: the score's slope, and the square of its change across.
+  const auto chord = [&path](size_t from, size_t to) {
+    const Tensor move = (path.points[to] - path.points[from]).to(at::kDouble).flatten(1);
+    const Tensor gain = (path.evals[to].score - path.evals[from].score).to(at::kDouble).flatten(1);
+    const Tensor length = move.square().sum(1);
+    const Tensor slope = (gain * move).sum(1) / length;
+    return Chord{slope, (gain.square().sum(1) / length - slope.square()).clamp_min(0.0)};
+  };
+  const size_t end = path.points.size() - 1;
+  const auto pick = [&accepted](const Chord& last, const Chord& first) {
+    return Chord{at::where(accepted, last.slope, first.slope),
+                 at::where(accepted, last.across, first.across)};
+  };
+  const auto d = static_cast<double>(path.points[0][0].numel());
+  const Chord near = pick(chord(end - 1, end), chord(0, 1));
+  const Tensor error = (2.0 * d * near.across).sqrt();
+  if (end < 2) {
+    return {d * near.slope, error};
+  }
+  const Chord far = pick(chord(end - 2, end), chord(0, 2));
+  return {d * (4.0 * near.slope - far.slope) / 3.0, error};
 }
 
 double weight_interval(const NoiseLevel& from, const NoiseLevel& to, WeightRule rule) {

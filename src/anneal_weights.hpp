@@ -8,10 +8,41 @@ namespace motet::detail {
 /// Throws ConfigError unless config.weights, if there are any, fit the plan and rng's first chain.
 void check_weights(const AnnealConfig& config, const Rng& rng);
 
-/// Half of the rate at which log w grows as noise falls, (B) float64:
-///   log_v: 1/2 sigma^2 (|s|^2 - sum_i a_i |s_i|^2),  v: 1/2 alpha_bar (|s|^2 - sum_i a_i |s_i|^2).
+/// Rate at which log w grows as noise falls, halved for the trapezoid, (B) float64:
+///   log_v: 1/2 sigma^2 A,  v: 1/2 alpha_bar A,  A = |s|^2 - sum_i a_i |s_i|^2.
 /// `eval` must carry square_sum or be of a single factor (rate 0).
 Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule);
+
+/// What the rate gains, and its statistical error, where chains take the share c of each reverse
+/// step: -(1 - c) (|s|^2 + div s) is added to A.
+struct MatchedRate {
+  Tensor gain;   ///< (B) float64
+  Tensor error;  ///< (B) float64: standard deviation, from the divergence's
+};
+/// share, and the divergence with its error: (B) float64, in units of the island's median |s|^2.
+MatchedRate matched_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule,
+                         int64_t island_size, const Tensor& share, const Tensor& divergence,
+                         const Tensor& divergence_error);
+
+/// The median of each island's values, in every row of it, (B) float64; NaN is left out.
+Tensor island_medians(const Tensor& values, int64_t island_size);
+
+/// The share c of the reverse step that carries a Gaussian product along without weights where its
+/// factors agree: sum_i a_i |s_i|^2 over |s|^2, medians over an island, in [0, 1]. (B) float64; 1
+/// for a single factor.
+Tensor drift_share(const Eval& eval, int64_t island_size);
+
+/// An estimate of div s, and its standard deviation: (B) float64 each.
+struct Divergence {
+  Tensor value;
+  Tensor error;
+};
+/// Where the chains are after a step: d times the slope of the score along the leapfrog that begins
+/// or ends there, extrapolated to length 0 from two of them. Unbiased, to third order in the step
+/// size, for directions without preference, that is for a unit mass. The score's change across the
+/// direction tells the error: 2 d times its square, per unit of length, is the variance over
+/// directions. Not finite where the path is not.
+Divergence divergence_estimate(const Path& path, const Tensor& accepted);
 
 /// Length of the way from one level to the next in the rule's variable, > 0 as noise falls;
 /// v = (1 - alpha_bar) / alpha_bar.

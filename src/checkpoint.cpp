@@ -109,6 +109,10 @@ void check_chains(const AnnealState& state, const std::string& path) {
   check("chains.square_sum", chains.eval.square_sum, {chains.x.size(0)});
   check("weights.log_weights", state.log_weights, {chains.x.size(0)});
   check("weights.rate", state.weight_rate, {chains.x.size(0)});
+  check("weights.share", state.drift_share, {chains.x.size(0)});
+  check("weights.rate_error", state.weight_rate_error, {chains.x.size(0)});
+  check("weights.divergence", state.divergence, {chains.x.size(0)});
+  check("weights.divergence_error", state.divergence_error, {chains.x.size(0)});
   for (const Tensor& counter : {state.num_accepted, state.num_invalid}) {
     if (counter.dim() != 0 || counter.scalar_type() != at::kLong) {
       refuse(path, "anneal.num_accepted and anneal.num_invalid must be int64 numbers");
@@ -361,6 +365,10 @@ void pack(const AnnealState& state, TensorFile& file) {
   put_defined(file, "chains.square_sum", state.chains.eval.square_sum);
   put_defined(file, "weights.log_weights", state.log_weights);
   put_defined(file, "weights.rate", state.weight_rate);
+  put_defined(file, "weights.share", state.drift_share);
+  put_defined(file, "weights.rate_error", state.weight_rate_error);
+  put_defined(file, "weights.divergence", state.divergence);
+  put_defined(file, "weights.divergence_error", state.divergence_error);
   put_defined(file, "weights.log_normalisers", state.log_normalisers);
   pack_levels(state.levels, "anneal", file);
 }
@@ -385,6 +393,10 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   state.chains.eval.square_sum = get_or_undefined(file, "chains.square_sum", device);
   state.log_weights = get_or_undefined(file, "weights.log_weights", device);
   state.weight_rate = get_or_undefined(file, "weights.rate", device);
+  state.drift_share = get_or_undefined(file, "weights.share", device);
+  state.weight_rate_error = get_or_undefined(file, "weights.rate_error", device);
+  state.divergence = get_or_undefined(file, "weights.divergence", device);
+  state.divergence_error = get_or_undefined(file, "weights.divergence_error", device);
   state.log_normalisers = get_or_undefined(file, "weights.log_normalisers", "cpu");
   check_chains(state, path);
   state.levels = unpack_levels(file, path, "anneal");

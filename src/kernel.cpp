@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "kernel_mass.hpp"
+#include "model_rows.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
@@ -26,15 +27,8 @@ Tensor log_normal(const Tensor& x, const Tensor& mean, double variance) {
   return difference.square_().flatten(1).sum(1).mul_(-0.5 / variance);
 }
 
-// (B) bool as (B, 1, ..., 1), to select rows of `like`.
-Tensor as_rows(const Tensor& mask, const Tensor& like) {
-  std::vector<int64_t> shape(static_cast<size_t>(like.dim()), 1);
-  shape[0] = like.size(0);
-  return mask.view(shape);
-}
-
 Tensor select(const Tensor& mask, const Tensor& yes, const Tensor& no) {
-  return yes.defined() ? at::where(as_rows(mask, yes), yes, no) : Tensor();
+  return yes.defined() ? at::where(detail::as_rows(mask, yes), yes, no) : Tensor();
 }
 
 Eval select(const Tensor& mask, const Eval& yes, const Eval& no) {
@@ -235,7 +229,7 @@ Hmc::Hmc(HmcConfig config, LogRatioPtr ratio, OnRejection on_rejection)
 Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("hmc", step_size);
   const Tensor mass = mass_at(target, *mass_, now.x);
-  const Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
+  Trajectory trajectory = integrate(target, now, step_size, config_, mass, rng);
   const Tensor kinetic_before = kinetic_energy(trajectory.start.momentum, mass);
   const Tensor kinetic_after = kinetic_energy(trajectory.end.momentum, mass);
   const RatioPair ratio = ratio_->estimate_pair(target, trajectory.path);
@@ -245,6 +239,7 @@ Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rn
   if (ratio.lower_order.defined()) {
     step.info.log_accept_lower = ratio.lower_order + kinetic_before - kinetic_after;
   }
+  step.path = std::move(trajectory.path);
   return step;
 }
 

@@ -2,6 +2,8 @@
 
 #include <torch/types.h>
 
+#include <vector>
+
 namespace motet::detail {
 
 at::Tensor square_norm(const at::Tensor& x) {
@@ -10,5 +12,11 @@ at::Tensor square_norm(const at::Tensor& x) {
 }
 
 at::Tensor finite_rows(const at::Tensor& x) { return at::isfinite(x).flatten(1).all(1); }
+
+at::Tensor as_rows(const at::Tensor& values, const at::Tensor& like) {
+  std::vector<int64_t> shape(static_cast<size_t>(like.dim()), 1);
+  shape[0] = like.size(0);
+  return values.view(shape);
+}
 
 }  // namespace motet::detail

@@ -10,4 +10,7 @@ at::Tensor square_norm(const at::Tensor& x);
 /// (B) bool: rows without a NaN or infinity.
 at::Tensor finite_rows(const at::Tensor& x);
 
+/// (B) as (B, 1, ..., 1), to act on the rows of `like` (B, *event).
+at::Tensor as_rows(const at::Tensor& values, const at::Tensor& like);
+
 }  // namespace motet::detail

@@ -187,7 +187,7 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
   anneal.levels = make_plan(schedule, levels, config.evaluations, num_leapfrog, last_map);
   anneal.placement = Placement::before_reverse;
   anneal.last_map = LastMap::curvature;
-  anneal.weights = WeightConfig{};
+  anneal.weights = WeightConfig{.matched = true};
   // A trajectory that turns a Gaussian by a quarter of its period makes the point independent of
   // where it began; a longer one comes back.
   anneal.adapt = AdaptConfig{.cap = 0.5 * std::numbers::pi / static_cast<double>(num_leapfrog)};

@@ -61,11 +61,9 @@ Json levels_json(const std::vector<LevelStats>& levels, const Sampler& sampler) 
 }
 
 Json weights_json(const WeightConfig& weights) {
-  return {{"rule", to_string(weights.rule)},
-          {"resampling", to_string(weights.resampling)},
-          {"ess_threshold", weights.ess_threshold},
-          {"max_share", weights.max_share},
-          {"island_size", weights.island_size}};
+  return {{"rule", to_string(weights.rule)},        {"resampling", to_string(weights.resampling)},
+          {"ess_threshold", weights.ess_threshold}, {"max_share", weights.max_share},
+          {"island_size", weights.island_size},     {"matched", weights.matched}};
 }
 
 Json modes_json(const ProductMetrics& metrics) {

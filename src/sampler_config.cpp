@@ -221,7 +221,7 @@ void check_plan(const SampleConfig& config, const Sampler& sampler) {
 void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
   const SamplerOverrides& overrides = config.overrides;
   const bool given = overrides.weight_rule || overrides.resampling || overrides.ess_threshold ||
-                     overrides.max_share || overrides.island_size;
+                     overrides.max_share || overrides.island_size || overrides.matched;
   if (overrides.weighted && !*overrides.weighted) {
     if (given) {
       fail(config,
@@ -242,11 +242,28 @@ void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
   weights.ess_threshold = overrides.ess_threshold.value_or(weights.ess_threshold);
   weights.max_share = overrides.max_share.value_or(weights.max_share);
   weights.island_size = overrides.island_size.value_or(weights.island_size);
+  weights.matched = overrides.matched.value_or(weights.matched);
   if (anneal.placement == Placement::pure) {
     fail(config,
          "[weights] is given, but anneal.placement = \"pure\" takes no reverse steps to "
          "weight; give anneal.placement = \"before_reverse\"");
   }
+}
+
+// A matched step learns the score's divergence from leapfrogs in directions without preference, which
+// a mass gives them.
+void set_matched(const SampleConfig& config, Sampler& sampler) {
+  AnnealConfig& anneal = sampler.anneal;
+  const bool has_mass = config.overrides.mass || config.tune.diagonal_mass;
+  if (!anneal.weights || !has_mass) {
+    return;
+  }
+  if (config.overrides.matched.value_or(false)) {
+    fail(config, "weights.matched = true needs unit masses, but " +
+                     std::string(config.overrides.mass ? "kernel.mass" : "tune.mass") +
+                     " is given; leave one of them out");
+  }
+  anneal.weights->matched = false;
 }
 
 void set_curvature(const SampleConfig& config, const ModelPtr& target, AnnealConfig& anneal) {
@@ -333,6 +350,7 @@ Sampler resolve_sampler(const SampleConfig& config, const ModelPtr& target,
   anneal.last_map = overrides.last_map.value_or(anneal.last_map);
   set_curvature(config, target, anneal);
   set_weights(config, anneal);
+  set_matched(config, sampler);
   sampler.start_sd = start_sd(config, *target, sampler);
   check_plan(config, sampler);
   sampler.evaluations_per_chain = 0;

@@ -82,6 +82,10 @@ struct WeightConfig {
   /// A normalised weight is cut at max_share / island size before resampling; 0: never.
   double max_share = 5.0;
   int64_t island_size = 2000;  ///< >= 2; bits of an island do not depend on the other islands
+  /// Take only the share of each reverse step that carries the law of agreeing factors along, and
+  /// weigh the rest (docs/method.md, Matched steps): weights spread far less in many dimensions.
+  /// Needs MCMC by a kernel that leaves a path (Step::path); without one, steps are whole.
+  bool matched = false;
 };
 
 /// Step sizes found while annealing, for a pilot run (tune): at each level the length c / sqrt(F)
@@ -159,6 +163,13 @@ struct AnnealState {
   Tensor weight_rate;        ///< (B) float64: of the weights at the end of the level before
   Tensor log_normalisers;    ///< (I) float64, an island each: sum of log mean weights so far
   double adapt_scale = 0.0;  ///< c of AdaptConfig; 0 before its first use
+  /// Matched weights, (B) float64 each, undefined before their first use: the share of the last
+  /// reverse step; the statistical error of weight_rate; each chain's divergence of the score in
+  /// units of its island's median |s|^2, with its error.
+  Tensor drift_share;
+  Tensor weight_rate_error;
+  Tensor divergence;
+  Tensor divergence_error;
 };
 
 struct SampleResult {

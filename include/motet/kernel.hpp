@@ -38,6 +38,8 @@ struct StepInfo {
 struct Step {
   ChainState state;
   StepInfo info;
+  /// The proposal's points, taken or not, with the scores there; empty for Langevin kernels.
+  Path path = {};
 };
 
 /// Accepts each chain's proposal with probability min(1, exp(log_accept)), one decision a chain

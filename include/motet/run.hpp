@@ -70,6 +70,7 @@ struct SamplerOverrides {
   std::optional<double> ess_threshold;
   std::optional<double> max_share;
   std::optional<int64_t> island_size;
+  std::optional<bool> matched;
 };
 
 /// The pilot run that finds what a sampler's plan leaves open (tune()).

@@ -392,6 +392,10 @@ TEST_F(Sampling, RefusesSettingsWithoutEffect) {
   refused("[weights]\nmax_share = 2.0\n",
           "[weights] is given, but anneal.placement = \"pure\" takes no reverse steps to weight; "
           "give anneal.placement = \"before_reverse\"");
+  refused(
+      "[anneal]\nplacement = \"before_reverse\"\n[kernel]\nmass = [1.0, 2.0]\n[weights]\nmatched = "
+      "true\n",
+      "weights.matched = true needs unit masses, but kernel.mass is given; leave one of them out");
   refused("[weights]\nenabled = false\nmax_share = 2.0\n",
           "weights.enabled = false, but other keys of [weights] are given; leave them out");
   refused("[anneal]\nlast_map = \"none\"\ncurvature = 100.0\n",
