@@ -104,7 +104,7 @@ def options(settings: tuple) -> list[str]:
 
 def longer_steps(motet: Path, config: Path, settings: tuple, factor: float, seed: int, out: Path):
     """`config` tuned, and its step sizes multiplied by `factor`, in the file `out`."""
-    call(motet, "tune", config, "--seed", seed, *options(settings), "-o", out)
+    call(motet, "tune", config, *options((f"seed={seed}", *settings)), "-o", out)
     text = out.read_text()
     sizes = tomllib.loads(text)["kernel"]["step_size"]
     first, rest = text.split("step_size = [", 1)
