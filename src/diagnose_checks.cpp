@@ -21,7 +21,7 @@ constexpr Thresholds kAcceptance{0.5, 0.15};  // below
 constexpr Thresholds kEss{0.1, 0.02};         // share of an island, below
 constexpr Thresholds kInvalid{0.0, 0.01};     // share of proposals; above, as all others
 constexpr Thresholds kPath{0.1, 0.5};         // nats, standard deviation
-constexpr Thresholds kQuadrature{0.03, 0.1};  // mean change of the probability of acceptance
+constexpr Thresholds kQuadrature{0.05, 0.1};  // mean change of the probability of acceptance
 constexpr Thresholds kCurl{0.1, 0.5};
 constexpr Thresholds kLag{0.1, 0.5};            // nats
 constexpr Thresholds kBalance{0.05, 0.2};       // nats

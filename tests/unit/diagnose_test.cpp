@@ -272,7 +272,7 @@ TEST(Verdict, TurnsAmberAndRedAtItsThresholds) {
       {"invalid proposals",
        [](LevelDiagnosis& row, double v) { row.num_invalid = static_cast<int64_t>(v); }, 5, 500},
       {"path dependence", [](LevelDiagnosis& row, double v) { row.path_dependence = v; }, 0.2, 0.6},
-      {"quadrature", [](LevelDiagnosis& row, double v) { row.acceptance_error = v; }, 0.05, 0.2},
+      {"quadrature", [](LevelDiagnosis& row, double v) { row.acceptance_error = v; }, 0.07, 0.2},
       {"curl", [](LevelDiagnosis& row, double v) { row.curl.value = v; }, 0.2, 0.6},
       {"settling", [](LevelDiagnosis& row, double v) { row.lag.value = v; }, 0.2, 0.6},
       {"detailed balance", [](LevelDiagnosis& row, double v) { row.balance.value = v; }, 0.1, -0.3},
