@@ -48,10 +48,10 @@ TEST(Pilot, AcceptanceAloneRulesWhereTheRulesAgreeOrThereIsOne) {
 
 TEST(Pilot, TheStepIsShortenedByTheThirdRootOfTheDisagreement) {
   const StepInfo info = step_of({0.0, 0.0}, {std::log(0.5), 0.0});  // D = .25
-  EXPECT_DOUBLE_EQ(detail::adapt_factor({.max_disagreement = 0.25 / 8.0}, info), 0.5);
+  EXPECT_DOUBLE_EQ(detail::adapt_factor({.rate = 0.3, .max_disagreement = 0.25 / 8.0}, info), 0.5);
   // Never lengthened by it: the smaller one of the two factors.
   const double by_acceptance = std::exp(0.3 * (0.5 - 0.8));
-  EXPECT_DOUBLE_EQ(detail::adapt_factor({.max_disagreement = 1.0}, info), by_acceptance);
+  EXPECT_DOUBLE_EQ(detail::adapt_factor({.rate = 0.3, .max_disagreement = 1.0}, info), by_acceptance);
 }
 
 }  // namespace
