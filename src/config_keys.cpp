@@ -325,7 +325,7 @@ std::vector<Key> anneal_keys() {
        .types = {number},
        .range = {.low = 0.0, .high = 1.0, .low_open = true},
        .doc = "the step is also shortened until a rule of lower order changes the probability of "
-              "acceptance by less, on average (0.02); 1: no bound"},
+              "acceptance by less, on average (0.01); 1: no bound"},
       {.name = "tuned.by",
        .types = {text},
        .doc = "written by motet tune: version and commit that found the numbers",

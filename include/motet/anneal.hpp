@@ -104,7 +104,7 @@ struct AdaptConfig {
   /// Mean change of the probability of acceptance between two rules on the same points that the
   /// steps may come to; it bounds the bias that the better rule leaves (docs/method.md, The sampler
   /// "exact"). 1: no bound.
-  double max_disagreement = 0.02;
+  double max_disagreement = 0.01;
 };
 
 struct AnnealConfig {
