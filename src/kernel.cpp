@@ -239,7 +239,9 @@ Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rn
   if (ratio.lower_order.defined()) {
     step.info.log_accept_lower = ratio.lower_order + kinetic_before - kinetic_after;
   }
-  step.path = std::move(trajectory.path);
+  if (!mass.defined()) {
+    step.path = std::move(trajectory.path);
+  }
   return step;
 }
 

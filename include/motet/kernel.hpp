@@ -38,7 +38,8 @@ struct StepInfo {
 struct Step {
   ChainState state;
   StepInfo info;
-  /// The proposal's points, taken or not, with the scores there; empty for Langevin kernels.
+  /// The proposal's points, taken or not, with the scores there. Only of HMC with unit mass, whose
+  /// directions have no preference (WeightConfig::matched).
   Path path = {};
 };
 
