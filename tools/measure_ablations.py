@@ -4,9 +4,10 @@
     tools/ablations_table.py && tools/render_docs.py
 
 Rows that a file already has are kept, so that a stopped call goes on where it was; remove a file to
-measure it again. One process of one thread at a time, about 25 minutes in all. What the axes are:
-tools/ablation_points.py, and here "ratios" and "dimension" (line against curve, d = 2 to 100),
-"corrupted" (bench/measure_corrupted.cpp) and "energy" (energy against score networks).
+measure it again. One process of one thread at a time, about 20 minutes in all. Five axes are in
+tools/ablation_points.py ("published": their runs of hmc-4-curve); the others: "ratios", "dimension"
+(line against curve, d = 2 to 100), "corrupted" (bench/measure_corrupted.cpp), "energy" (energy
+against score networks).
 """
 
 import argparse
@@ -116,15 +117,22 @@ def measure_exact_samples(programs: Programs, seed: int) -> None:
     table.add(row | {"commit": commit(), "command": "tools/measure_ablations.py exact-samples"})
 
 
-def measure_axis(name: str):
-    """The measuring of one axis of tools/ablation_points.py, by seed."""
+def measure_axis(name: str, is_published: bool = False):
+    """The measuring of one axis of ablation_points.py: of motet's own sampler or hmc-4-curve."""
 
     def measure(programs: Programs, seed: int) -> None:
         table = Table(name)
         for point in points.AXES[name](programs):
-            measure_point(programs, table, point, seed)
+            if point.series.startswith("published") == is_published:
+                measure_point(programs, table, point, seed)
 
     return measure
+
+
+def measure_published(programs: Programs, seed: int) -> None:
+    """hmc-4-curve on every axis: the dearest runs."""
+    for name in points.AXES:
+        measure_axis(name, is_published=True)(programs, seed)
 
 
 # --- line against curve as the dimension grows
@@ -288,16 +296,15 @@ def measure_energy(programs: Programs, seed: int) -> None:
                     measure_point(programs, table, point, seed)
 
 
-MEASURES = (
-    {"exact-samples": measure_exact_samples}
-    | {name: measure_axis(name) for name in points.AXES}
-    | {
-        "corrupted": measure_corrupted,
-        "ratios": measure_ratios,
-        "dimension": measure_dimension,
-        "energy": measure_energy,
-    }
-)
+MEASURES = {
+    "exact-samples": measure_exact_samples,
+    "corrupted": measure_corrupted,
+    **{name: measure_axis(name) for name in points.AXES},
+    "ratios": measure_ratios,
+    "dimension": measure_dimension,
+    "published": measure_published,
+    "energy": measure_energy,
+}
 
 
 def main() -> int:
