@@ -6,8 +6,8 @@
 Rows that a file already has are kept, so that a stopped call goes on where it was; remove a file to
 measure it again. One process of one thread at a time, about 20 minutes in all. Five axes are in
 tools/ablation_points.py ("published": their runs of hmc-4-curve); the others: "ratios", "dimension"
-(line against curve, d = 2 to 100), "corrupted" (bench/measure_corrupted.cpp), "energy" (energy
-against score networks).
+(line against curve, d = 2 to 100), "corrupted" (bench/measure_corrupted.cpp), "energy" and
+"energy-short" (energy against score networks).
 """
 
 import argparse
@@ -30,7 +30,7 @@ DIMENSIONS = (2, 5, 10, 20, 50, 100)
 AMPLITUDES = (0.03, 0.1, 0.2, 0.4)
 # Whose milliseconds a step of training costs (results/bench/train_step.json).
 STEP_COST = {"score": "score_bfloat16", "energy": "energy_bfloat16"}
-SHORT_SCORE_STEPS = 2000
+SHIPPED_STEPS, SHORT_SCORE_STEPS = 15000, 2000
 
 
 class Table:
@@ -263,7 +263,7 @@ def train(programs: Programs, law: str, kind: str, num_steps: int) -> Path:
 
 def network_files(programs: Programs, kind: str, num_steps: int) -> dict[str, str]:
     """Weights of both laws, relative to experiments/: shipped ones (15,000 steps) or our own."""
-    if num_steps == 15000:
+    if num_steps == SHIPPED_STEPS:
         suffix = "-energy" if kind == "energy" else ""
         return {law: f"../models/{law}{suffix}.safetensors" for law in ("ring", "bar")}
     files = {law: train(programs, law, kind, num_steps) for law in ("ring", "bar")}
@@ -287,13 +287,19 @@ def energy_points(programs: Programs, kind: str, num_steps: int) -> list[Point]:
 
 
 def measure_energy(programs: Programs, seed: int) -> None:
-    """Shipped networks, of equal steps, and short trainings of equal cost."""
+    """The shipped networks, of equal steps."""
     table = Table("energy")
-    for kind, short in num_short_steps().items():
-        for num_steps in (15000, short):
-            if seed < 4:
-                for point in energy_points(programs, kind, num_steps):
-                    measure_point(programs, table, point, seed)
+    for kind in STEP_COST:
+        for point in energy_points(programs, kind, SHIPPED_STEPS):
+            measure_point(programs, table, point, seed)
+
+
+def measure_short(programs: Programs, seed: int) -> None:
+    """Networks of both kinds from short trainings of equal cost."""
+    table = Table("energy")
+    for kind, num_steps in num_short_steps().items():
+        for point in energy_points(programs, kind, num_steps):
+            measure_point(programs, table, point, seed)
 
 
 MEASURES = {
@@ -304,6 +310,7 @@ MEASURES = {
     "dimension": measure_dimension,
     "published": measure_published,
     "energy": measure_energy,
+    "energy-short": measure_short,
 }
 
 
@@ -314,9 +321,10 @@ def main() -> int:
     parser.add_argument("--motet", type=Path, default=binaries / "motet")
     parser.add_argument("--binaries", type=Path, default=binaries)
     parser.add_argument("--only", nargs="*", default=[], choices=MEASURES, metavar="AXIS")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="only so many of them")
     args = parser.parse_args()
     programs = Programs(args.motet, args.binaries)
-    for seed in SEEDS:
+    for seed in SEEDS[: args.seeds]:
         for name, measure in MEASURES.items():
             if not args.only or name in args.only:
                 measure(programs, seed)
