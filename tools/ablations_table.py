@@ -156,6 +156,14 @@ def plain_ticks(axis: plt.Axes, rows: list[dict]) -> None:
     axis.tick_params(axis="x", labelsize=7.5)
 
 
+def log_scale(axis: plt.Axes) -> None:
+    """A logarithmic vertical axis with plain numbers."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("")
+
+
 # --- axes of the benchmark
 
 COLUMNS = {
@@ -207,10 +215,7 @@ def axis_plot(name: str) -> None:
         if metric in exact:
             band(axis, exact[metric])
         if metric == "w2_folded":
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("")
+            log_scale(axis)
         for (series,), group in grouped(own, "series").items():
             draw(axis, group, metric, lambda row: row["x"], label=series, **style_of(series))
         if metric == "ll_true" and axis.get_ylim()[0] < LOWEST_LL:
@@ -396,8 +401,10 @@ def corrupted_plot() -> None:
                 hidden = metric == "acceptance" and test == "none"
                 if not hidden and not (test == "reverse" and metric != "fraction_outside_modes"):
                     draw(axis, group, metric, lambda row: row["rms"], **style)
-            if metric in ("fraction_outside_modes", "w2_folded"):
-                axis.set_yscale("log")
+            if metric == "fraction_outside_modes":
+                axis.set_yscale("symlog", linthresh=1e-3)
+            if metric == "w2_folded":
+                log_scale(axis)
             axis.set_title(f"{kind}: {title}", fontsize=10)
             axis.set_xlabel("rms of the field, unit of eps")
     handles, labels = axes[0][2].get_legend_handles_labels()

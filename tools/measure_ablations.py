@@ -283,7 +283,8 @@ def energy_points(programs: Programs, kind: str, num_steps: int) -> list[Point]:
     if kind == "energy":
         choices[f"{base}, densities"] = settings(**keys, ratio__type="exact")
     config = "experiments/product.toml"
-    return [Point(name, num_steps, config, words) for name, words in choices.items()]
+    compute = ["--compute", "bfloat16"]
+    return [Point(name, num_steps, config, compute + words) for name, words in choices.items()]
 
 
 def measure_energy(programs: Programs, seed: int) -> None:
