@@ -209,7 +209,8 @@ def axis_plot(name: str) -> None:
     own = [row for row in rows if not row["series"].startswith("published")]
     theirs = [row for row in rows if row["series"].startswith("published")]
     exact = exact_samples()
-    figure, axes = plt.subplots(1, 4, figsize=(13, 3.5), layout="constrained")
+    num_panels = 4 if len({row["x"] for row in theirs}) > 1 else 3
+    figure, axes = plt.subplots(1, num_panels, figsize=(13, 3.5), layout="constrained")
     panels = (("ll_true", "LL, nats"), ("w2_folded", "folded W2"), ("acceptance", "acceptance"))
     for axis, (metric, title) in zip(axes, panels, strict=False):
         if metric in exact:
@@ -225,14 +226,20 @@ def axis_plot(name: str) -> None:
         axis.set_title(f"exact: {title}", fontsize=10)
         axis.set_xlabel(label)
     axes[0].legend(fontsize=7.5)
-    band(axes[3], exact["ll_true"])
-    for (series,), group in grouped(theirs, "series").items():
-        draw(axes[3], group, "ll_true", lambda row: row["x"], **style_of(series))
-    if is_log:
-        plain_ticks(axes[3], theirs)
-    axes[3].set_title("hmc-4-curve: LL, nats", fontsize=10)
-    axes[3].set_xlabel(published_label)
+    if num_panels == 4:
+        published_panel(axes[3], theirs, is_log)
+        axes[3].set_xlabel(published_label)
     save(figure, name)
+
+
+def published_panel(axis: plt.Axes, rows: list[dict], is_log: bool) -> None:
+    """LL of hmc-4-curve."""
+    band(axis, exact_samples()["ll_true"])
+    for (series,), group in grouped(rows, "series").items():
+        draw(axis, group, "ll_true", lambda row: row["x"], **style_of(series))
+    if is_log:
+        plain_ticks(axis, rows)
+    axis.set_title("hmc-4-curve: LL, nats", fontsize=10)
 
 
 def style_of(series: str) -> dict:
@@ -425,7 +432,8 @@ def energy_table() -> None:
     ]
     rows = axis_rows(rows_of("energy"), "series", "x")
     parts = [table(head, rows)]
-    parts.append(table(["trained here", "parameterisation", "steps", "CPU seconds"], cost))
+    if cost:
+        parts.append(table(["trained here", "parameterisation", "steps", "CPU seconds"], cost))
     write("energy", "\n\n".join(parts))
 
 

@@ -25,6 +25,7 @@ from measure_seeds import exact_points, numbers
 
 from bench import commit, processor
 
+COMMIT = commit()  # before this writes into results/, which git would call a change
 SEEDS = (1, 2, 3, 4)
 DIMENSIONS = (2, 5, 10, 20, 50, 100)
 AMPLITUDES = (0.03, 0.1, 0.2, 0.4)
@@ -114,7 +115,7 @@ def measure_exact_samples(programs: Programs, seed: int) -> None:
         out = programs.call([programs.motet, "eval", file, "--target", "product", "--json"])
     run = json.loads(out)
     row = {"seed": seed, **numbers(run.get("metrics", run)), "device": processor()}
-    table.add(row | {"commit": commit(), "command": "tools/measure_ablations.py exact-samples"})
+    table.add(row | {"commit": COMMIT, "command": "tools/measure_ablations.py exact-samples"})
 
 
 def measure_axis(name: str, is_published: bool = False):
@@ -146,7 +147,7 @@ def measure_ratios(programs: Programs, seed: int) -> None:
             if seed > 1 or table.has(family=family, d=d):
                 continue
             row = programs.experiment("measure_dimension", family, d)
-            row |= {"commit": commit(), "device": processor()}
+            row |= {"commit": COMMIT, "device": processor()}
             table.add(row | {"command": f"measure_dimension {family} {d}"})
 
 
@@ -220,7 +221,7 @@ def measure_corrupted(programs: Programs, seed: int) -> None:
     for kind, rms in kinds:
         if not table.has(kind=kind, rms=rms, seed=seed):
             row = programs.experiment("measure_corrupted", kind, rms, seed)
-            row |= {"commit": commit(), "device": processor()}
+            row |= {"commit": COMMIT, "device": processor()}
             table.add(row | {"command": f"measure_corrupted {kind} {rms:g} {seed}"})
 
 
@@ -253,7 +254,7 @@ def train(programs: Programs, law: str, kind: str, num_steps: int) -> Path:
         key
         | {
             "cpu_seconds": round(seconds, 1),
-            "commit": commit(),
+            "commit": COMMIT,
             "device": processor(),
             "command": " ".join(["motet train", config, *words]),
         }
