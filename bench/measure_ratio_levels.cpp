@@ -70,15 +70,6 @@ Tuned tune(const Kernel& kernel, const Target& densities, const Tensor& x, const
   return tuned;
 }
 
-json quantiles(const Tensor& sizes) {
-  const Tensor sorted = std::get<0>(sizes.sort());
-  const auto at_share = [&](double share) {
-    const auto rank = static_cast<int64_t>(std::ceil(share * static_cast<double>(sizes.numel())));
-    return sorted[rank - 1].item<double>();
-  };
-  return {{"0.5", at_share(0.5)}, {"0.9", at_share(0.9)}, {"0.99", at_share(0.99)}};
-}
-
 // A kernel, with the ratio to be judged, and the kernel without a test that makes its proposals.
 struct Sampler {
   std::string name;

@@ -113,6 +113,16 @@ inline LineLaw skewed() {
           -4.0, 5.0};
 }
 
+/// The .5, .9 and .99 quantiles of errors' sizes (B).
+inline json quantiles(const Tensor& sizes) {
+  const Tensor sorted = std::get<0>(sizes.sort());
+  const auto at_share = [&](double share) {
+    const auto rank = static_cast<int64_t>(std::ceil(share * static_cast<double>(sizes.numel())));
+    return sorted[rank - 1].item<double>();
+  };
+  return {{"0.5", at_share(0.5)}, {"0.9", at_share(0.9)}, {"0.99", at_share(0.99)}};
+}
+
 /// |log alpha| errors: one step of `kernel` with each ratio from the same state and random numbers.
 inline Tensor log_accept(const Kernel& kernel, const Target& target, const Tensor& x,
                          double step_size, const Rng& rng) {
