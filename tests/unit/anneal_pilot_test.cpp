@@ -51,7 +51,8 @@ TEST(Pilot, TheStepIsShortenedByTheThirdRootOfTheDisagreement) {
   EXPECT_DOUBLE_EQ(detail::adapt_factor({.rate = 0.3, .max_disagreement = 0.25 / 8.0}, info), 0.5);
   // Never lengthened by it: the smaller one of the two factors.
   const double by_acceptance = std::exp(0.3 * (0.5 - 0.8));
-  EXPECT_DOUBLE_EQ(detail::adapt_factor({.rate = 0.3, .max_disagreement = 1.0}, info), by_acceptance);
+  EXPECT_DOUBLE_EQ(detail::adapt_factor({.rate = 0.3, .max_disagreement = 1.0}, info),
+                   by_acceptance);
 }
 
 }  // namespace
