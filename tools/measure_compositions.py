@@ -20,6 +20,7 @@ from pathlib import Path
 import composition_measures as measures
 import numpy as np
 from composition_laws import FACTORS, MIXTURES, PLANE, law_toml
+from composition_networks import FOLDER as CACHE
 from composition_networks import NUM_STEPS, SHIPPED, TRAINED, network
 from composition_pictures import picture, window
 
@@ -99,15 +100,21 @@ def smallest_ess(run: dict) -> float:
     return min(level["ess"] for level in run["levels"] if "ess" in level)
 
 
-def measure(motet: Path, where: Composition, scores: str, seeds: range, extra: list[str]) -> tuple:
-    """One cell of the page, and the points of its first run."""
-    errors, points, last = [], [], {}
+def points_file(name: str, scores: str) -> Path:
+    """Where the points of a composition's last run lie."""
+    return CACHE / f"{name} ({scores}).npy"
+
+
+def measure(motet: Path, where: Composition, scores: str, seeds: range, extra: list[str]) -> dict:
+    """One cell of the page; the points of its last run are kept for the picture."""
+    errors, last = [], {}
     for seed in seeds:
         x, last = sample(motet, where.toml(scores, motet, seed), extra)
         errors.append(where.errors(x) | {"smallest share of effective chains": smallest_ess(last)})
-        points.append(x)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    np.save(points_file(where.name, scores), x.astype(np.float32))
     kept = {key: last[key] for key in ("evaluations_per_chain", "commit", "device")}
-    return {"errors": mean_sd(errors), "runs": errors, **kept}, points[0]
+    return {"errors": mean_sd(errors), "runs": errors, **kept}
 
 
 def floor(where: Composition) -> dict:
@@ -135,15 +142,17 @@ def table(rows: dict, names: dict) -> str:
         if name not in rows:
             continue
         row = rows[name]
-        for what in row["exact"]["errors"]:
+        for what in next(row[scores] for scores in SCORES if scores in row)["errors"]:
             cells = [row.get(scores, {}).get("errors", {}).get(what) for scores in SCORES]
             cells.append(row["floor"].get(what))
             lines.append(f"| {name} | {what} | " + " | ".join(map(cell, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 
-def picture_row(where: Composition, samples: list[np.ndarray]) -> tuple:
-    """The target by quadrature and the samples, as histograms on the window of the target."""
+def picture_row(name: str) -> tuple:
+    """The target by quadrature and the last samples, as histograms on the window of the target."""
+    where = Composition(name)
+    samples = [np.load(points_file(name, scores)) for scores in SCORES]
     centre, half = window(where.points, where.law)
     _, law = measures.grid_law(where.factors, centre, half, PICTURE_CELLS)
     images = [measures.coarse(law, measures.FINE)]
@@ -152,7 +161,7 @@ def picture_row(where: Composition, samples: list[np.ndarray]) -> tuple:
 
 
 def write(rows: dict, seeds: range) -> None:
-    """The numbers as JSON and Markdown."""
+    """The numbers as JSON and Markdown, and the picture once it has all its panels."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     result = {
         "num_chains": NUM_CHAINS,
@@ -164,6 +173,9 @@ def write(rows: dict, seeds: range) -> None:
     (FOLDER / "compositions.json").write_text(json.dumps(result, indent=1) + "\n")
     (FOLDER / "compositions-plane.md").write_text(table(rows, PLANE))
     (FOLDER / "compositions-mixtures.md").write_text(table(rows, MIXTURES))
+    if all(points_file(name, scores).is_file() for name in PLANE for scores in SCORES):
+        titles = ["target", "exact scores", "trained networks"]
+        IMAGE.write_text(picture(titles, [picture_row(name) for name in PLANE]))
 
 
 def main() -> int:
@@ -178,21 +190,14 @@ def main() -> int:
     seeds = range(1, args.seeds + 1)
     file = FOLDER / "compositions.json"
     rows = json.loads(file.read_text())["rows"] if file.is_file() else {}
-    pictures = []
     for name in args.only:
-        where, samples = Composition(name), []
+        where = Composition(name)
         rows[name] = rows.get(name, {}) | {"floor": floor(where)}
         for scores in filter(where.has, args.scores):
-            rows[name][scores], x = measure(args.motet, where, scores, seeds, extra)
-            samples.append(x)
+            rows[name][scores] = measure(args.motet, where, scores, seeds, extra)
         print(table(rows, [name]), flush=True)
-        if where.in_plane:
-            pictures.append(picture_row(where, samples))
-    if extra:
-        return 0
-    write(rows, seeds)
-    if len(pictures) == len(PLANE):
-        IMAGE.write_text(picture(["target", "exact scores", "trained networks"], pictures))
+        if not extra:
+            write(rows, seeds)
     return 0
 
 
