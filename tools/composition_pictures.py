@@ -61,7 +61,10 @@ def panel(image: np.ndarray, x: float, y: float) -> str:
 
 
 def picture(titles: list[str], rows: list[tuple[str, str, list]]) -> str:
-    """The SVG: of each row its name, a remark, and histograms; the first sets the shades."""
+    """The SVG: of each row its name, a remark and histograms.
+
+    The first histogram sets a row's shades; None leaves a panel out.
+    """
     width = LEFT + len(titles) * (PANEL + GAP)
     height = TOP + len(rows) * (PANEL + GAP)
     label = "Histograms: " + ", ".join(name for name, _, _ in rows)
@@ -78,5 +81,6 @@ def picture(titles: list[str], rows: list[tuple[str, str, list]]) -> str:
             parts.append(f'<text class="{style}" x="4" y="{y + 20 + 18 * line}">{text}</text>')
         top = images[0].max()
         for column, image in enumerate(images):
-            parts.append(panel((image / top) ** 0.5, LEFT + column * (PANEL + GAP), y))
+            if image is not None:
+                parts.append(panel((image / top) ** 0.5, LEFT + column * (PANEL + GAP), y))
     return "".join(parts) + "</svg>\n"
