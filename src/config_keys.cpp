@@ -305,7 +305,8 @@ std::vector<Key> anneal_keys() {
       {.name = "tune.rate",
        .types = {number},
        .range = kPositive,
-       .doc = "the step size's factor c is multiplied by exp(rate (acceptance - target)) (1)"},
+       .doc = "the step size's factor c is multiplied by exp(rate (acceptance - target)) (1; 0.3 "
+              "for trajectories of one leapfrog)"},
       {.name = "tune.start", .types = {number}, .range = kPositive, .doc = "first c (0.6)"},
       {.name = "tune.cap",
        .types = {number},

@@ -24,6 +24,7 @@ constexpr int64_t kNumProbes = 512;
 constexpr int64_t kMaxLevels = 40;  // beyond, a larger budget buys MCMC steps instead
 constexpr int64_t kMinLevels = 4;
 constexpr int64_t kSmallBudget = 60;  // below, trajectories of one leapfrog pay better
+constexpr double kSlowRate = 0.3;
 
 // MCMC steps at the level `position` of `count`.
 int64_t base_steps(size_t position, size_t count) {
@@ -192,6 +193,11 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
   // where it began; a longer one comes back.
   anneal.adapt = AdaptConfig{.cap = 0.5 * std::numbers::pi / static_cast<double>(num_leapfrog)};
   anneal.adapt->start = std::min(anneal.adapt->start, anneal.adapt->cap);
+  if (num_leapfrog == 1) {
+    // No second rule bounds the step there, and a rule that errs upwards accepts more: what the
+    // acceptance asks for is followed slowly.
+    anneal.adapt->rate = kSlowRate;
+  }
   sampler.start_sd = anneal.levels.front().level.sigma() / std::sqrt(exponent);
   sampler.evaluations_per_chain = last_map;
   for (const LevelPlan& level : anneal.levels) {
