@@ -1,13 +1,13 @@
 """Pictures of plane laws and samples as one SVG: a row a composition, a panel a histogram.
 
-The histograms lie in the SVG as PNG images, made here: no package is needed beyond NumPy.
+The histograms lie in the SVG as PNG images. Needs Pillow (.venv/bin/pip install pillow).
 """
 
 import base64
-import struct
-import zlib
+import io
 
 import numpy as np
+from PIL import Image
 
 PANEL, GAP, LEFT, TOP = 220, 14, 210, 34
 STYLE = (
@@ -21,28 +21,15 @@ STYLE = (
 RAMP = np.array([[59, 130, 246, 0], [59, 130, 246, 150], [134, 46, 156, 255], [232, 89, 12, 255]])
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """One chunk of a PNG."""
-    body = kind + data
-    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-
 def png(shades: np.ndarray) -> bytes:
     """Shades in [0, 1] (rows, columns), first row on top, through RAMP."""
     places = np.linspace(0, 1, len(RAMP))
     table = np.stack([np.interp(np.linspace(0, 1, 256), places, part) for part in RAMP.T], 1)
     table = np.round(table).astype(np.uint8)
-    index = np.round(255 * np.clip(shades, 0, 1)).astype(np.uint8)
-    rows = b"".join(b"\0" + row.tobytes() for row in index)
-    header = struct.pack(">IIBBBBB", index.shape[1], index.shape[0], 8, 3, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"PLTE", table[:, :3].tobytes())
-        + chunk(b"tRNS", table[:, 3].tobytes())
-        + chunk(b"IDAT", zlib.compress(rows, 9))
-        + chunk(b"IEND", b"")
-    )
+    image = Image.fromarray(table[np.round(255 * np.clip(shades, 0, 1)).astype(np.uint8)], "RGBA")
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def window(points: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, float]:

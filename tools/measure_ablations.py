@@ -18,9 +18,10 @@ import tempfile
 from pathlib import Path
 
 import ablation_points as points
-import measure_compositions as compositions
 import numpy as np
 from ablation_points import FOLDER, ROOT, Point, Programs, RunError, settings
+from composition_laws import law_toml, mixture_pair
+from composition_measures import draw_mixture, mixture_product
 from measure_seeds import exact_points, numbers
 
 from bench import commit, processor
@@ -180,10 +181,12 @@ def ratio_choices(first: int) -> dict[str, list[str]]:
 
 def measure_mixture(programs: Programs, table: Table, d: int, seed: int, folder: Path) -> None:
     """The sampler exact with each log ratio on a product of two mixtures of d dimensions."""
-    factors = compositions.mixture_pair(d)
-    law = compositions.mixture_product(*factors)
+    factors = mixture_pair(d)
+    law = mixture_product(*factors)
     config, out = folder / f"mixtures-{d}.toml", folder / "x.npy"
-    parts = [compositions.factor_toml(f"f{i}", factor, 1.0) for i, factor in enumerate(factors)]
+    parts = [
+        f"[model.f{i}]\nscore_only = true\n" + law_toml(factor) for i, factor in enumerate(factors)
+    ]
     config.write_text("num_samples = 2000\n" + "".join(parts))
     if all(table.has(series=name, x=d, seed=seed) for name in ratio_choices(99)):
         return
@@ -193,7 +196,7 @@ def measure_mixture(programs: Programs, table: Table, d: int, seed: int, folder:
             continue
         run = programs.sample(config, seed, [*words, "--out", str(out)])
         x = np.load(out).astype(float)
-        exact = compositions.draw_mixture(law, len(x), np.random.default_rng(seed))
+        exact = draw_mixture(law, len(x), np.random.default_rng(seed))
         floor = {f"floor_{name}": value for name, value in soft_errors(exact, law).items()}
         row = {"series": series, "x": d, "seed": seed} | soft_errors(x, law) | floor
         row |= level_numbers(run) | {name: run[name] for name in ("commit", "device")}
