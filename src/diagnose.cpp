@@ -12,6 +12,7 @@
 
 #include "diagnose_detail.hpp"
 #include "model_rows.hpp"
+#include "motet/compose.hpp"
 #include "motet/error.hpp"
 #include "preset_start.hpp"
 
@@ -156,13 +157,17 @@ class Diagnoser {
     }
     test_held_out();
     const detail::Subject subject{is_exact_, moves_, moves_ && sampler_.kernel->is_adjusted(),
-                                  sampler_.kernel_config};
+                                  sampler_.kernel_config, is_product()};
     result_.checks = detail::assess(result_.levels, result_.held_out, subject);
     result_.light = detail::worst_of(result_.checks);
     return result_;
   }
 
  private:
+  bool is_product() const {
+    const std::vector<Term> terms = factors(target_);
+    return terms.size() > 1 || terms.front().exponent != 1.0;
+  }
   bool goes_on(double fraction) const { return !observer_ || observer_(fraction); }
   void keep_going(double fraction) const {
     if (!goes_on(fraction)) {

@@ -126,11 +126,17 @@ Check check_invalid(const Rows& rows, const Subject& subject) {
               "far from the data."};
 }
 
-Check check_weights(const Rows& rows) {
+Check check_weights(const Rows& rows, const Subject& subject) {
   const char* const name = "weights";
   const auto* low = worst_row(rows, [](const LevelDiagnosis& row) { return -row.ess; });
+  if (low == nullptr && subject.is_product) {
+    return {name, Light::amber,
+            "the sampler carries no weights: where modes part as noise falls, their shares rest on "
+            "MCMC crossing between them, which no check here sees. Give [weights], or compare with "
+            "a run that has them."};
+  }
   if (low == nullptr) {
-    return skipped(name, "the sampler carries no weights");
+    return skipped(name, "the sampler carries no weights, nor does one law need them");
   }
   const Light light = low->ess < kEss.red     ? Light::red
                       : low->ess < kEss.amber ? Light::amber
@@ -313,7 +319,7 @@ std::vector<Check> detail::assess(const Rows& levels, const HeldOutTest& held_ou
                                   const Subject& subject) {
   return {check_acceptance(levels, subject),
           check_invalid(levels, subject),
-          check_weights(levels),
+          check_weights(levels, subject),
           check_path(levels, subject),
           check_quadrature(levels, subject),
           check_curl(levels, subject),

@@ -40,6 +40,7 @@ struct Subject {
   bool has_kernel = false;   ///< the sampler takes MCMC steps
   bool is_adjusted = false;  ///< with a Metropolis test
   KernelConfig kernel = {};
+  bool is_product = false;  ///< of several factors, or of one with an exponent other than 1
 };
 /// The lights and their sentences.
 std::vector<Check> assess(const std::vector<LevelDiagnosis>& levels, const HeldOutTest& held_out,

@@ -306,6 +306,21 @@ TEST(Verdict, SkipsWhatDoesNotApplyAndSaysWhy) {
             "does not apply: the sampler takes no MCMC steps.");
 }
 
+// Right within every mode, in wrong numbers: nothing else shows it.
+TEST(Lights, AProductWithoutWeightsIsAmber) {
+  LevelDiagnosis row = fine_row(3);
+  row.ess = std::numeric_limits<double>::quiet_NaN();
+  detail::Subject subject = kScores;
+  EXPECT_EQ(named(detail::assess({row}, {}, subject), "weights").light, Light::skipped);
+  subject.is_product = true;
+  const Check check = named(detail::assess({row}, {}, subject), "weights");
+  EXPECT_EQ(check.light, Light::amber);
+  EXPECT_EQ(check.sentence,
+            "the sampler carries no weights: where modes part as noise falls, their shares rest on "
+            "MCMC crossing between them, which no check here sees. Give [weights], or compare with "
+            "a run that has them.");
+}
+
 TEST(Diagnose, RefusesCountsThatAreTooSmall) {
   const NoiseSchedule schedule = NoiseSchedule::cosine(4);
   const Sampler sampler = make_sampler("hmc-4-curve", "corrected", schedule);
