@@ -1,6 +1,6 @@
 // Weights of chains that follow the reverse process of q_t ~ prod_i p_i^{a_i} with S = sum a_i s_i:
 //   d log w = 1/2 (|eps_S|^2 - sum_i a_i |eps_i|^2) |d log v|,  v = (1 - abar) / abar,
-// for the SDE and the ODE alike (shared/method.md 6; docs/method.md, Weights). In x and s, with
+// for the SDE and the ODE alike (docs/method.md, Weights). In x and s, with
 // eps = -sigma s, the same in v: d log w = 1/2 abar (|S|^2 - sum a_i |s_i|^2) |dv|.
 #include "anneal_weights.hpp"
 
