@@ -39,7 +39,7 @@ def numbers(metrics: dict) -> dict:
     """One run's metrics, with the balance and the mean width of the two modes."""
     row = {name: metrics[name] for name in METRICS if name in metrics}
     first, second = metrics["mode_fractions"]
-    row["mode_balance"] = first / (first + second)
+    row["mode_balance"] = first / (first + second) if first + second > 0 else math.nan
     row["mode_sd_mean"] = statistics.fmean(
         sd for mode in metrics["mode_sd"] for sd in (mode if isinstance(mode, list) else [mode])
     )
