@@ -40,9 +40,8 @@ def numbers(metrics: dict) -> dict:
     row = {name: metrics[name] for name in METRICS if name in metrics}
     first, second = metrics["mode_fractions"]
     row["mode_balance"] = first / (first + second) if first + second > 0 else math.nan
-    row["mode_sd_mean"] = statistics.fmean(
-        sd for mode in metrics["mode_sd"] for sd in (mode if isinstance(mode, list) else [mode])
-    )
+    sds = [sd for mode in metrics["mode_sd"] for sd in (mode if isinstance(mode, list) else [mode])]
+    row["mode_sd_mean"] = math.nan if None in sds else statistics.fmean(sds)
     return row
 
 
