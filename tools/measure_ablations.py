@@ -48,8 +48,8 @@ class Table:
         return any(all(row.get(name) == value for name, value in key.items()) for row in self.rows)
 
     def add(self, row: dict) -> None:
-        """One row more, on disk at once."""
-        self.rows.append(row)
+        """One row more, on disk at once; NaN, which JSON has not, as null."""
+        self.rows.append({key: None if value != value else value for key, value in row.items()})
         FOLDER.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         text = json.dumps({"axis": self.name, "rows": self.rows}, indent=1, default=float)
