@@ -202,11 +202,12 @@ class Annealer {
       Rng rng = rng_.at(plan.level.index, state_.step);
       const double step_size = config_.adapt ? adapted_step_size() : plan.step_size;
       Step step = kernel_->step(target, state_.chains, step_size, rng);
-      if (state_.step + 1 == num_steps) {
+      const bool is_last_step = state_.step + 1 == num_steps;
+      if (is_last_step) {
         stats().squared_jump = mean_square(step.state.x - state_.chains.x);
       }
       state_.chains = std::move(step.state);
-      if (config_.weights && config_.weights->matched) {
+      if (is_last_step && config_.weights && config_.weights->matched) {
         note_divergence(step);
       }
       if (config_.adapt) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "model_rows.hpp"
 #include "sample_run.hpp"
 
 namespace motet::detail {
@@ -61,7 +62,7 @@ void record(Trace& trace, int64_t position, const Tensor& x) {
 void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& outcome,
              RunReport& report) {
   const Tensor& kept = report.samples;
-  const Tensor rows = at::isfinite(kept).flatten(1).all(1).nonzero().squeeze(1);
+  const Tensor rows = finite_rows(kept).nonzero().squeeze(1);
   const Tensor points = kept.index_select(0, rows).to(at::kDouble);
   const bool wants_metrics = config.metrics_target == "product";
   outcome.num_measured = points.size(0);

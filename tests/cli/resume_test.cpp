@@ -104,6 +104,14 @@ TEST(ResumeSampling, GoesOnWithTheWeightsAndTheTunedPlanOfTheExactSampler) {
   }
 }
 
+// "a" runs through; "b" is killed after the pilot run and resumed.
+void run_whole_and_resumed(const Folder& folder) {
+  ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
+  const std::vector<std::string> args = test::sample_args("b");
+  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 110)).code, 128 + SIGKILL);
+  ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0);
+}
+
 // So are the points of the line and the masses of its levels.
 TEST(ResumeSampling, GoesOnWithThePointsAndTheMassesThatThePilotFound) {
   const Folder folder;
@@ -113,10 +121,7 @@ TEST(ResumeSampling, GoesOnWithThePointsAndTheMassesThatThePilotFound) {
   write_text(folder / "s.toml", config +
                                     "[ratio]\ntype = \"line\"\n[weights]\nisland_size = 64\n"
                                     "[tune]\nnum_chains = 64\nmass = \"diagonal\"\n");
-  ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
-  const std::vector<std::string> args = test::sample_args("b");
-  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 110)).code, 128 + SIGKILL);
-  ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0);
+  ASSERT_NO_FATAL_FAILURE(run_whole_and_resumed(folder));
   test::expect_same_results(folder);
 }
 
@@ -127,10 +132,7 @@ TEST(ResumeSampling, GoesOnWithWeightsThatAreReturned) {
   write_text(folder / "s.toml", config +
                                     "[weights]\nisland_size = 64\nresampling = \"none\"\n"
                                     "[tune]\nnum_chains = 64\n");
-  ASSERT_EQ(run_motet(folder, test::sample_args("a")).code, 0);
-  const std::vector<std::string> args = test::sample_args("b");
-  ASSERT_EQ(run_motet(folder, args, signal_at(SIGKILL, 110)).code, 128 + SIGKILL);
-  ASSERT_EQ(run_motet(folder, test::resumed(args)).code, 0);
+  ASSERT_NO_FATAL_FAILURE(run_whole_and_resumed(folder));
   EXPECT_EQ(test::read_text(folder / "a.log_weights.npy"),
             test::read_text(folder / "b.log_weights.npy"));
   EXPECT_EQ(read_npy(folder / "b.log_weights.npy").sizes(), (std::vector<int64_t>{300}));
