@@ -26,9 +26,23 @@ struct Eval {
   /// (B, *event), dtype of x: the score not explained by log_density; undefined if none (exact
   /// models).
   Tensor remainder;
-  /// (B) float64: sum over a product's factors of exponent * |score|^2, which Feynman-Kac weights
-  /// need beside the score; undefined for a single law, whose is |score|^2.
+  /// (B) float64: G of d/dv log p = 1/2 (Laplacian of log p + G), v = (1 - alpha_bar) / alpha_bar, at
+  /// a fixed x / sqrt(alpha_bar), in the unit of |score|^2; what Feynman-Kac weights need beside the
+  /// score (docs/method.md, Weights). Of a product: the sum of exponent * G. Undefined for a law that
+  /// diffuses, whose G is |score|^2.
   Tensor square_sum = {};
+  /// (B) float64: d/d(log v) of log p that comes from what a composition itself changes with the
+  /// level: ramped exponents, normalisers. Undefined: none.
+  Tensor slope = {};
+  /// (B) float64 and (B, *event): log of the factors that are given functions at each level instead
+  /// of a law that diffuses, and the score that they add. Both are in log_density and score already.
+  /// Undefined: none.
+  Tensor twist = {};
+  Tensor twist_score = {};
+  /// Of a TrackingModel: the Evals of its parts, and the log densities that it tracks, (B, n)
+  /// float64. score, log_density and the rest are composed of them.
+  std::vector<Eval> parts = {};
+  Tensor ledger = {};
 };
 
 /// A family of laws over noise levels. Implementations are immutable and safe to call from one
@@ -39,11 +53,14 @@ class Model {
   /// Score and what is known of the log density at x (B, *event) and `level`. Does not write into
   /// x, keeps no graph. The models of motet throw ShapeError, naming themselves, for an x of
   /// another shape or of a dtype other than float32 and float64; networks throw ConfigError for a
-  /// level that they were not trained on; a product throws as its factors. An entry that is not
+  /// level that they were not trained on; a composition throws as its parts. An entry that is not
   /// finite is no error: kernels reject that chain's proposal.
   virtual Eval evaluate(const Tensor& x, const NoiseLevel& level) const = 0;
-  /// True when log_density explains the whole score: never a remainder.
+  /// True when log_density explains the whole score: never a remainder, and nothing is tracked.
   virtual bool is_exact() const = 0;
+  /// True when exp(log_density) integrates to 1 at every level: what an exact mixture needs of its
+  /// components. Analytic laws do; energies do not.
+  virtual bool is_normalised() const { return false; }
   /// Shape of one sample, without the batch dimension.
   virtual std::vector<int64_t> event_shape() const = 0;
   /// "product(ring, bar^0.5)"; lands in every report.
@@ -54,10 +71,34 @@ class Model {
 };
 using ModelPtr = std::shared_ptr<const Model>;
 
+/// A model whose score at x depends on log densities that it cannot know from x alone: a mixture of
+/// score models. They are carried along each chain, in a ledger (docs/method.md, Ledgers): the path
+/// from one point to the next tells by how much each changes. evaluate() throws ConfigError unless
+/// tracked() is empty; Target does the bookkeeping.
+class TrackingModel : public Model {
+ public:
+  /// Which parts have an entry in the ledger, in its order; empty: nothing is tracked.
+  virtual const std::vector<size_t>& tracked() const = 0;
+  /// Each distinct part at x once, in a fixed order: the whole cost of an evaluation. Throws as the
+  /// parts' evaluate().
+  virtual std::vector<Eval> evaluate_parts(const Tensor& x, const NoiseLevel& level) const = 0;
+  /// The Eval at x, of its parts' Evals there and the log densities of the tracked ones, (B, n)
+  /// float64, for n = tracked().size(); no evaluation. Keeps both in Eval::parts and Eval::ledger
+  /// where n > 0.
+  virtual Eval combine(std::vector<Eval> parts, const Tensor& ledger, const Tensor& x,
+                       const NoiseLevel& level) const = 0;
+  /// Names of the components of all mixtures inside, and the share of each in what its mixture's
+  /// density is at the points of `eval`, (B, C) float64: posterior probabilities, whose mean over
+  /// exact draws of a lone mixture is the component's weight.
+  virtual std::vector<std::string> component_names() const = 0;
+  virtual Tensor shares(const Eval& eval, const NoiseLevel& level) const = 0;
+};
+
 /// A law whose data (level-free) samples can be drawn exactly.
 class AnalyticModel : public Model {
  public:
   bool is_exact() const override { return true; }
+  bool is_normalised() const override { return true; }
   /// num_samples exact draws from the data law (B, d), float64 on the CPU, one chain a row.
   virtual Tensor sample_data(int64_t num_samples, Rng& rng) const = 0;
   /// Exact draws from the law at `level`: sqrt(alpha_bar) x_0 + sigma n. (B, d), float64.
