@@ -468,37 +468,6 @@ void detail::check_sampler(const SampleConfig& config, const Sampler& sampler,
   }
 }
 
-void detail::check_device(const SampleConfig& config) {
-  if (config.device != "cpu" && !at::hasCUDA()) {
-    fail(config, "device = \"" + config.device +
-                     "\", but this torch finds no CUDA device; use device = \"cpu\"");
-  }
-}
-
-NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
-  const std::optional<NoiseSchedule> trained = target.schedule();
-  if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
-    fail(config, "[schedule] is " + config.schedule->describe() + ", but " + target.describe() +
-                     " was trained for " + trained->describe() + "; leave [schedule] out");
-  }
-  constexpr int64_t kDefaultLevels = 100;
-  return trained           ? *trained
-         : config.schedule ? *config.schedule
-                           : NoiseSchedule::cosine(kDefaultLevels);
-}
-
-ModelPtr load_target(const SampleConfig& config) {
-  detail::check_device(config);
-  std::vector<Term> terms;
-  for (const TermConfig& term : config.terms) {
-    ModelPtr model = term.law ? ModelPtr(term.law)
-                              : network_model(load_weights(term.weights), term.name, config.compute,
-                                              config.device);
-    terms.push_back({term.score_only ? score_only(std::move(model)) : model, term.exponent});
-  }
-  return product(std::move(terms));
-}
-
 RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {
   detail::check_writable(files, config.checkpoint);
   return SampleRun(config, files, hooks).run();

@@ -15,6 +15,8 @@ Json models_json(const SampleConfig& config, const std::map<std::string, Weights
     Json model = {{"name", term.name}, {"exponent", term.exponent}};
     if (term.law) {
       model["law"] = term.law->describe();
+    } else if (term.likelihood) {
+      model["likelihood"] = term.likelihood->describe();
     } else {
       const WeightsSource& source = sources.at(term.name);
       model["weights"] = term.weights;
@@ -28,8 +30,9 @@ Json models_json(const SampleConfig& config, const std::map<std::string, Weights
 
 // The arithmetic that the networks really ran in; null where every factor is an analytic law.
 Json compute_used_json(const SampleConfig& config) {
-  const bool has_network = std::any_of(config.terms.begin(), config.terms.end(),
-                                       [](const TermConfig& term) { return !term.law; });
+  const bool has_network =
+      std::any_of(config.terms.begin(), config.terms.end(),
+                  [](const TermConfig& term) { return !term.weights.empty(); });
   return has_network ? Json(to_string(compute_used(config.compute, config.device))) : Json(nullptr);
 }
 

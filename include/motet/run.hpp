@@ -28,13 +28,15 @@ struct CheckpointConfig {
   std::string path;
 };
 
-/// One factor of the target, as the config has it: a weights file or an analytic law.
+/// One part of the target, as the config has it: a weights file, an analytic law or a likelihood.
 struct TermConfig {
-  std::string name;     ///< for reports
-  std::string weights;  ///< path of a safetensors file; empty for analytic laws
-  AnalyticPtr law;      ///< null for weights files
-  double exponent = 1.0;
-  bool score_only = false;  ///< hide the log density
+  std::string name;          ///< of its table or law; of a file in an expression, its path there
+  std::string weights;       ///< path of a safetensors file; empty for the others
+  AnalyticPtr law;           ///< null for the others
+  LikelihoodPtr likelihood;  ///< null for the others
+  double exponent = 1.0;     ///< in the product; 1 where there is a target
+  bool score_only = false;   ///< hide the log density
+  bool is_quoted = false;    ///< a file that an expression names in quotes
 };
 
 /// Step sizes: one constant, one a level of the plan, or factor * beta^power (power_step_size).
@@ -88,6 +90,9 @@ struct TuneConfig {
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.
 struct SampleConfig {
   std::string name;  ///< of the file, for messages
+  /// An expression of the terms' names, tables' own expressions written out; empty: the product of
+  /// all terms.
+  std::string target;
   std::vector<TermConfig> terms;
   std::optional<NoiseSchedule> schedule;  ///< set: must agree with the networks'
   std::string sampler = "exact";          ///< a name of sampler_names()
@@ -199,9 +204,14 @@ struct TrainReport {
   Weights weights;
 };
 
-/// The config's models as one target; `describe()` of it lands in the report. Throws DataError,
-/// ConfigError, ShapeError.
+/// The config's models as one target; `describe()` of it lands in the report. Sampler "exact" ramps
+/// factors that divide where exponents sum to 0 or less; products in mixtures are normalised by
+/// pilot runs. Throws DataError, ConfigError, ShapeError.
 ModelPtr load_target(const SampleConfig& config);
+/// What `motet info --target` prints: the target's tree, which densities are known, how the sampler
+/// accepts, what a step costs, whether the target is a law as far as can be told. Loads the models;
+/// some hundred evaluations. Throws as load_target() and resolve_sampler().
+std::string describe_target(const SampleConfig& config);
 /// The schedule that the target was trained for, else the config's, else cosine(100). Throws
 /// ConfigError when the two differ.
 NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target);
