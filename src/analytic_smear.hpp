@@ -12,8 +12,8 @@ struct Smeared {
   at::Tensor slope;  ///< derivative of log_mass by the argument
 };
 
-/// Of an interval of width `spread` > 0, seen `distance` >= 0 off its centre, float64. The slope, by
-/// distance, is <= 0.
+/// Of an interval of width `spread` > 0, seen `distance` >= 0 off its centre, float64. The slope,
+/// by distance, is <= 0.
 Smeared smear(const at::Tensor& distance, const at::Tensor& spread);
 
 /// Of the half-line whose end lies `depth` away, float64; inside where depth > 0: log Phi(depth).

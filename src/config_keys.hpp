@@ -9,5 +9,7 @@ namespace motet::detail {
 
 const std::vector<Key>& sample_keys();
 const std::vector<Key>& train_keys();
+/// Of the tables that read_likelihood() reads; low and high are among the laws' keys.
+std::vector<Key> likelihood_keys();
 
 }  // namespace motet::detail

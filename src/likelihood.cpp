@@ -31,31 +31,31 @@ struct Axes {
   Tensor log_constant;  // (1 or B): what x does not change
 };
 
-// -1/2 (sum log(2 pi sd^2) + |what no axis explains of R^-1/2 y|^2).
-Tensor constant_of(const Tensor& sd, const Tensor& unexplained) {
-  const double m = static_cast<double>(sd.numel());
-  return -0.5 * unexplained.square().sum(1) - sd.log().sum() -
+// -1/2 (sum log(2 pi noise_sd^2) + |what no axis explains of R^-1/2 y|^2).
+Tensor constant_of(const Tensor& noise_sd, const Tensor& unexplained) {
+  const double m = static_cast<double>(noise_sd.numel());
+  return -0.5 * unexplained.square().sum(1) - noise_sd.log().sum() -
          0.5 * m * std::log(2.0 * std::numbers::pi);
 }
 
-Axes axes_of_matrix(const Tensor& matrix, const Tensor& observation, const Tensor& sd) {
-  const auto [u, s, vh] = at::linalg_svd(matrix / sd.unsqueeze(1), /*full_matrices=*/false);
-  const Tensor white = observation / sd;
+Axes axes_of_matrix(const Tensor& matrix, const Tensor& observation, const Tensor& noise_sd) {
+  const auto [u, s, vh] = at::linalg_svd(matrix / noise_sd.unsqueeze(1), /*full_matrices=*/false);
+  const Tensor white = observation / noise_sd;
   const Tensor inside = white.matmul(u);
   return {.rows = (s.unsqueeze(1) * vh).contiguous(),
           .indices = {},
           .scales = s,
           .observation = inside,
-          .log_constant = constant_of(sd, white - inside.matmul(u.t()))};
+          .log_constant = constant_of(noise_sd, white - inside.matmul(u.t()))};
 }
 
 Axes axes_of_mask(const std::vector<int64_t>& observed, const Tensor& observation,
-                  const Tensor& sd) {
+                  const Tensor& noise_sd) {
   return {.rows = {},
           .indices = at::tensor(observed, at::kLong),
-          .scales = sd.reciprocal(),
-          .observation = observation / sd,
-          .log_constant = constant_of(sd, at::zeros_like(observation))};
+          .scales = noise_sd.reciprocal(),
+          .observation = observation / noise_sd,
+          .log_constant = constant_of(noise_sd, at::zeros_like(observation))};
 }
 
 class LinearGaussian : public Likelihood {
@@ -176,33 +176,37 @@ class CallableLikelihood : public Likelihood {
   double prior_sd_;
 };
 
-// Observation and sd as float64, (1 or B, m) and (m).
+// Observation and noise_sd as float64, (1 or B, m) and (m).
 struct Seen {
   Tensor observation;
-  Tensor sd;
+  Tensor noise_sd;
   bool is_per_chain = false;
 };
 
-Seen check_seen(const std::string& where, const Tensor& observation, const Tensor& sd, int64_t m,
-                const std::string& because) {
+Seen check_seen(const std::string& where, const Tensor& observation, const Tensor& noise_sd,
+                int64_t m, const std::string& because) {
   if (!observation.defined() || observation.dim() < 1 || observation.dim() > 2 ||
       observation.size(-1) != m || observation.size(0) == 0) {
     throw ShapeError(where + ": observation has shape " +
                      (observation.defined() ? shape_text(observation.sizes()) : "()") +
                      ", must be (m) or (B, m) with m = " + std::to_string(m) + " as " + because);
   }
-  if (!sd.defined() || sd.dim() > 1 || (sd.dim() == 1 && sd.size(0) != m && sd.size(0) != 1)) {
-    throw ShapeError(where + ": sd has shape " + (sd.defined() ? shape_text(sd.sizes()) : "()") +
+  if (!noise_sd.defined() || noise_sd.dim() > 1 ||
+      (noise_sd.dim() == 1 && noise_sd.size(0) != m && noise_sd.size(0) != 1)) {
+    throw ShapeError(where + ": noise_sd has shape " +
+                     (noise_sd.defined() ? shape_text(noise_sd.sizes()) : "()") +
                      ", must be one number, or (m) = (" + std::to_string(m) + ") as " + because);
   }
   const Tensor own_observation = detail::own(observation);
-  const Tensor own_sd = detail::own(sd).reshape({-1}).expand({m}).contiguous();
+  const Tensor own_noise_sd = detail::own(noise_sd).reshape({-1}).expand({m}).contiguous();
   detail::check_entries(where, "observation", own_observation, own_observation.isfinite(),
                         "finite");
-  detail::check_entries(where, "sd", own_sd, own_sd.gt(0.0).logical_and_(own_sd.isfinite()),
+  detail::check_entries(where, "noise_sd", own_noise_sd,
+                        own_noise_sd.gt(0.0).logical_and_(own_noise_sd.isfinite()),
                         "finite and > 0");
   const bool is_per_chain = observation.dim() == 2;
-  return {is_per_chain ? own_observation : own_observation.unsqueeze(0), own_sd, is_per_chain};
+  return {is_per_chain ? own_observation : own_observation.unsqueeze(0), own_noise_sd,
+          is_per_chain};
 }
 
 void check_observed(const std::string& where, const std::vector<int64_t>& observed, int64_t size) {
@@ -247,8 +251,9 @@ LikelihoodApproximation likelihood_approximation_from(const std::string& name) {
                     " is not known; allowed: flat, dps, tweedie");
 }
 
-LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation, const Tensor& sd,
-                              const LinearGaussianConfig& config, std::string name) {
+LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation,
+                              const Tensor& noise_sd, const LinearGaussianConfig& config,
+                              std::string name) {
   const std::string where = "linear_gaussian \"" + name + "\"";
   if (!matrix.defined() || matrix.dim() != 2 || matrix.numel() == 0) {
     throw ShapeError(where + ": matrix has shape " +
@@ -257,26 +262,26 @@ LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation, c
   }
   const Tensor own_matrix = detail::own(matrix);
   detail::check_entries(where, "matrix", own_matrix, own_matrix.isfinite(), "finite");
-  const Seen seen = check_seen(where, observation, sd, matrix.size(0),
+  const Seen seen = check_seen(where, observation, noise_sd, matrix.size(0),
                                "matrix has shape " + shape_text(matrix.sizes()));
   detail::check_prior_sd(where, config.prior_sd);
-  return std::make_shared<LinearGaussian>(axes_of_matrix(own_matrix, seen.observation, seen.sd),
-                                          seen.is_per_chain, std::vector<int64_t>{matrix.size(1)},
-                                          config, std::move(name));
+  return std::make_shared<LinearGaussian>(
+      axes_of_matrix(own_matrix, seen.observation, seen.noise_sd), seen.is_per_chain,
+      std::vector<int64_t>{matrix.size(1)}, config, std::move(name));
 }
 
 LikelihoodPtr linear_gaussian(const std::vector<int64_t>& observed,
                               std::vector<int64_t> event_shape, const Tensor& observation,
-                              const Tensor& sd, const LinearGaussianConfig& config,
+                              const Tensor& noise_sd, const LinearGaussianConfig& config,
                               std::string name) {
   const std::string where = "linear_gaussian \"" + name + "\"";
   detail::check_event_shape(where, event_shape);
   check_observed(where, observed, c10::multiply_integers(event_shape));
   const auto m = static_cast<int64_t>(observed.size());
   const Seen seen =
-      check_seen(where, observation, sd, m, "observed has " + std::to_string(m) + " entries");
+      check_seen(where, observation, noise_sd, m, "observed has " + std::to_string(m) + " entries");
   detail::check_prior_sd(where, config.prior_sd);
-  return std::make_shared<LinearGaussian>(axes_of_mask(observed, seen.observation, seen.sd),
+  return std::make_shared<LinearGaussian>(axes_of_mask(observed, seen.observation, seen.noise_sd),
                                           seen.is_per_chain, std::move(event_shape), config,
                                           std::move(name));
 }

@@ -64,9 +64,9 @@ enum class LikelihoodApproximation {
   /// N(A x0, R), x0 = (x + sigma^2 s) / sqrt(abar) (Tweedie): a point in place of the law of x_0
   /// (Chung et al. 2023, DPS).
   dps,
-  /// N(A x0, R + r^2 A A^T), r^2 = v tau^2 / (v + tau^2), tau = prior_sd: exact for a Gaussian prior
-  /// of that standard deviation (Song et al. 2023, PiGDM; with the prior's own covariance: Boys et
-  /// al. 2023, TMPD).
+  /// N(A x0, R + r^2 A A^T), r^2 = v tau^2 / (v + tau^2), tau = prior_sd: exact for a Gaussian
+  /// prior of that standard deviation (Song et al. 2023, PiGDM; with the prior's own covariance:
+  /// Boys et al. 2023, TMPD).
   tweedie,
 };
 std::string to_string(LikelihoodApproximation value);
@@ -80,22 +80,22 @@ struct LinearGaussianConfig {
   double prior_sd = 1.0;
 };
 
-/// y = A x_0 + n, n ~ N(0, diag(sd^2)): `matrix` A (m, d); `observation` (m), or (B, m) for a y of
-/// each chain (x must then have B rows; islands resample among rows of one y); `sd` (m), or one
-/// number for all. Any float dtype; computed in float64. The score of dps and tweedie takes
-/// sqrt(abar) / sigma^2 r^2 I for the Jacobian of x0 instead of a second evaluation: is_gradient()
-/// is false, Metropolis tests and weights compare values. Cost: none but matrix products. Throws
-/// ShapeError for other shapes, ConfigError for entries that are not finite, an sd or prior_sd that
-/// is not positive and finite.
-LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation, const Tensor& sd,
-                              const LinearGaussianConfig& config = {},
+/// y = A x_0 + n, n ~ N(0, diag(noise_sd^2)): `matrix` A (m, d); `observation` (m), or (B, m) for a
+/// y of each chain (x must then have B rows, and the rows of an island one y: they resample among
+/// themselves); `noise_sd` (m), or one number for all. Any float dtype; computed in float64. The
+/// score of dps and tweedie takes sqrt(abar) / sigma^2 r^2 I for the Jacobian of x0 instead of a
+/// second evaluation: is_gradient() is false, Metropolis tests and weights compare values. Cost:
+/// matrix products only. Throws ShapeError for other shapes, ConfigError for entries that are not
+/// finite, and for a noise_sd or prior_sd that is not positive and finite.
+LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation,
+                              const Tensor& noise_sd, const LinearGaussianConfig& config = {},
                               std::string name = "measurement");
 /// The same where single coordinates are seen, a mask: y_j = x_0[observed[j]] + n_j, indices in
 /// row-major order into an event of event_shape. No matrix is made. Throws also ConfigError for no
 /// index, one outside of the event, or the same one twice.
 LikelihoodPtr linear_gaussian(const std::vector<int64_t>& observed,
                               std::vector<int64_t> event_shape, const Tensor& observation,
-                              const Tensor& sd, const LinearGaussianConfig& config = {},
+                              const Tensor& noise_sd, const LinearGaussianConfig& config = {},
                               std::string name = "mask");
 
 /// log p(y | x_0) (B), and its gradient (B, *event) by x_0, at x_0 (B, *event) of x's dtype.
