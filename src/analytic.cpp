@@ -11,6 +11,7 @@
 #include <sstream>
 #include <utility>
 
+#include "analytic_smear.hpp"
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
@@ -18,6 +19,8 @@
 namespace motet {
 namespace {
 
+using detail::check_entries;
+using detail::own;
 using detail::shape_text;
 
 [[noreturn]] void fail_shape(const std::string& name, const std::string& problem) {
@@ -29,25 +32,6 @@ Tensor checked_input(const Tensor& x, const std::vector<int64_t>& event_shape,
                      const std::string& name) {
   detail::check_points(x, event_shape, name);
   return x.detach().to(at::kDouble);
-}
-
-// A setting as float64 on the CPU; a copy, so that the caller may change his tensor afterwards.
-Tensor own(const Tensor& values) {
-  return values.detach().to(at::kCPU, at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-}
-
-// The message of a bad entry counts it in row-major order.
-void check_entries(const std::string& where, const std::string& what, const Tensor& values,
-                   const Tensor& is_good, const std::string& allowed) {
-  const Tensor bad = is_good.flatten().logical_not().nonzero();
-  if (bad.numel() == 0) {
-    return;
-  }
-  const auto index = bad[0].item<int64_t>();
-  std::ostringstream text;
-  text << where << ": entry " << index << " of " << what << " = "
-       << values.flatten()[index].item<double>() << ", must be " << allowed;
-  throw ConfigError(text.str());
 }
 
 class GaussianMixture : public AnalyticModel {
@@ -111,48 +95,6 @@ class GaussianMixture : public AnalyticModel {
   Tensor sds_;          // (K, d)
 };
 
-// A unit normal smeared over an interval of width `spread`, seen `distance` >= 0 off its centre;
-// all in units of sigma.
-struct Smeared {
-  Tensor log_mass;
-  Tensor outward_score;  // derivative of log_mass by distance, <= 0
-};
-
-// The interval reaches from `near` = distance - spread / 2 to `far` = distance + spread / 2.
-// Outside (near >= 0) the mass is a difference of two tails,
-//   Phi(-t) = exp(-t^2 / 2) erfcx(t / sqrt 2) / 2:
-//   mass = exp(-near^2 / 2) / 2 * tails,
-//   tails = erfcx(near / sqrt 2) - exp(-fall) erfcx(far / sqrt 2),
-// precise at any distance, as fall = spread * distance = (far^2 - near^2) / 2 is known without
-// cancellation (in a difference of two log_ndtr, each of size t^2 / 2, it is lost). Inside, the two
-// terms of mass = [erf(-near / sqrt 2) + erf(far / sqrt 2)] / 2 are both positive. A thin interval
-// (high noise) would make both differences cancel: there the Taylor series of the normal density
-// about the centre, whose next terms are below 1e-15.
-Smeared smear(const Tensor& distance, const Tensor& spread) {
-  constexpr double kThin = 1e-3;
-  constexpr double kRootHalf = std::numbers::sqrt2 / 2.0;
-  const double log_two_pi = std::log(2.0 * std::numbers::pi);
-  const Tensor near = distance - 0.5 * spread;
-  const Tensor far = distance + 0.5 * spread;
-  const Tensor fall = spread * distance;
-  const Tensor outside = near.ge(0.0);
-  const Tensor is_thin = fall.lt(kThin).logical_and_(spread.lt(kThin));
-
-  const Tensor gaussian = -0.5 * near.square();
-  const Tensor tails =
-      at::special_erfcx(near * kRootHalf) - (-fall).exp() * at::special_erfcx(far * kRootHalf);
-  const Tensor inner = (-near * kRootHalf).erf() + (far * kRootHalf).erf();
-  const Tensor log_mass =
-      at::where(outside, gaussian + tails.log(), inner.log()) - std::numbers::ln2;
-  const Tensor edge = at::where(outside, tails.reciprocal(), gaussian.exp() / inner);
-  const Tensor score = std::sqrt(2.0 / std::numbers::pi) * (-fall).expm1() * edge;
-
-  const Tensor thin_log_mass = spread.log() - 0.5 * (distance.square() + log_two_pi) +
-                               (fall.square() - spread.square()) / 24.0;
-  const Tensor thin_score = distance * (spread.square() / 12.0 - 1.0);
-  return {at::where(is_thin, thin_log_mass, log_mass), at::where(is_thin, thin_score, score)};
-}
-
 class UniformBox : public AnalyticModel {
  public:
   UniformBox(Tensor low, Tensor high, std::string name)
@@ -168,9 +110,9 @@ class UniformBox : public AnalyticModel {
     const Tensor centre = (0.5 * shrink * (low_ + high_)).to(points.device());
     const Tensor spread = (shrink / sigma * (high_ - low_)).to(points.device());
     const Tensor offset = (points - centre) / sigma;
-    const Smeared smeared = smear(offset.abs(), spread);
+    const detail::Smeared smeared = detail::smear(offset.abs(), spread);
     const double log_scale = log_volume_ + static_cast<double>(low_.size(0)) * std::log(shrink);
-    return {.score = (smeared.outward_score * offset.sign() / sigma).to(x.scalar_type()),
+    return {.score = (smeared.slope * offset.sign() / sigma).to(x.scalar_type()),
             .log_density = smeared.log_mass.sum(1) - log_scale,
             .remainder = {}};
   }
