@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "checkpoint.hpp"
+#include "config_classes.hpp"
 #include "error_shape.hpp"
 #include "io_detail.hpp"
 #include "motet/error.hpp"
@@ -491,12 +492,26 @@ ModelPtr load_target(const SampleConfig& config) {
   detail::check_device(config);
   std::vector<Term> terms;
   for (const TermConfig& term : config.terms) {
+    if (term.classifier) {
+      continue;
+    }
     ModelPtr model = term.law ? ModelPtr(term.law)
                               : network_model(load_weights(term.weights), term.name, config.compute,
                                               config.device);
     terms.push_back({term.score_only ? score_only(std::move(model)) : model, term.exponent});
   }
-  return product(std::move(terms));
+  if (terms.empty()) {
+    fail(config, "every [model.NAME] is a classifier; add the law that they condition");
+  }
+  ModelPtr target = product(std::move(terms));
+  for (const TermConfig& term : config.terms) {
+    if (term.classifier) {
+      target = condition(std::move(target),
+                         detail::load_classifier(*term.classifier, term.name, config.device),
+                         term.exponent);
+    }
+  }
+  return target;
 }
 
 RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {
