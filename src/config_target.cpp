@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 
+#include "config_classes.hpp"
 #include "config_keys.hpp"
 #include "config_laws.hpp"
 #include "config_likelihood.hpp"
@@ -71,6 +72,12 @@ size_t num_parts(const Expression& node) {
   return sum;
 }
 
+[[noreturn]] void refuse_table(const Settings& settings, const std::string& name) {
+  settings.fail_whole("[model." + name +
+                      "] must have exactly one of weights, law, likelihood, classifier and "
+                      "expression");
+}
+
 // One [model.NAME] table without an expression.
 TermConfig read_leaf(const Settings& settings, const std::string& name,
                      const std::string& directory) {
@@ -78,29 +85,39 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
   TermConfig term;
   term.name = name;
   term.likelihood = read_likelihood(settings, prefix, name, directory);
-  term.law = term.likelihood ? nullptr : read_law(settings, prefix, name);
+  if (term.likelihood) {
+    return term;
+  }
+  term.law = read_law(settings, prefix, name);
+  term.classifier = read_classifier(settings, prefix, name, directory);
+  if (term.classifier) {
+    term.law = nullptr;  // its classes are in the classifier
+    return term;
+  }
   if (settings.given(prefix + "weights")) {
     term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
   }
   if (settings.given(prefix + "score_only")) {
-    if (term.likelihood) {
-      settings.fail(prefix + "score_only",
-                    "but [model." + name + "] is a likelihood, whose log is known; leave it out");
-    }
     term.score_only = settings.get<bool>(prefix + "score_only");
+  }
+  if (term.weights.empty() == (term.law == nullptr)) {
+    refuse_table(settings, name);
   }
   return term;
 }
 
-// The keys that say what a table is: exactly one of them stands in each.
-void check_table(const Settings& settings, const std::string& name) {
-  int num_given = 0;
-  for (const char* key : {"weights", "law", "likelihood", "expression"}) {
-    num_given += settings.given("model." + name + "." + key) ? 1 : 0;
+// What a table with an expression may not have beside it.
+void check_expression(const Settings& settings, const std::string& name) {
+  const std::string prefix = "model." + name + ".";
+  for (const char* key : {"weights", "law", "likelihood", "classifier"}) {
+    if (settings.given(prefix + key)) {
+      refuse_table(settings, name);
+    }
   }
-  if (num_given != 1) {
-    settings.fail_whole("[model." + name +
-                        "] must have exactly one of weights, law, likelihood and expression");
+  if (settings.given(prefix + "score_only")) {
+    settings.fail(prefix + "score_only", "but [model." + name +
+                                             "] is an expression; write score(...) around its "
+                                             "names, and leave this out");
   }
 }
 
@@ -110,7 +127,6 @@ TargetSettings read_product(const Settings& settings, const std::string& directo
   bool has_law = false;
   for (const std::string& name : settings.names_under("model")) {
     const std::string prefix = "model." + name + ".";
-    check_table(settings, name);
     if (settings.given(prefix + "expression")) {
       settings.fail(prefix + "expression",
                     "but target is not given; say what to sample, as in target = \"" + name + "\"");
@@ -119,11 +135,11 @@ TargetSettings read_product(const Settings& settings, const std::string& directo
     if (settings.given(prefix + "exponent")) {
       term.exponent = settings.get<double>(prefix + "exponent");
     }
-    if (term.likelihood && !(term.exponent > 0.0)) {
+    if (term.conditions() && !(term.exponent > 0.0)) {
       settings.fail(prefix + "exponent",
                     "must be > 0: what a likelihood says cannot be taken back");
     }
-    has_law = has_law || !term.likelihood;
+    has_law = has_law || !term.conditions();
     found.terms.push_back(std::move(term));
   }
   if (found.terms.empty()) {
@@ -146,8 +162,10 @@ class TargetReader {
   TargetSettings read() {
     drop_or_refuse_unused();
     for (const std::string& name : tables_) {
-      check_table(settings_, name);
       check_powers(name);
+      if (is_expression(name)) {
+        check_expression(settings_, name);
+      }
     }
     Expression tree = parse_at(settings_, "target");
     std::vector<std::string> path;
@@ -234,11 +252,6 @@ class TargetReader {
           name + "^" + number_text(settings_.get<double>(prefix + "exponent"));
       settings_.fail(prefix + "exponent", "but target is given, which says the powers: write " +
                                               power + " there, and leave this out");
-    }
-    if (is_expression(name) && settings_.given(prefix + "score_only")) {
-      settings_.fail(prefix + "score_only", "but [model." + name +
-                                                "] is an expression; write score(...) around its "
-                                                "names, and leave this out");
     }
   }
 

@@ -114,10 +114,10 @@ class Builder {
     if (kind != Node::Kind::product && kind != Node::Kind::condition) {
       return model;
     }
-    if (traits(*model).has_twist) {
+    if (traits(*model).is_conditioned) {
       fail(node,
-           "this component is conditioned by a likelihood that is a function given at each level, "
-           "so that its share of the sum is not known; condition the whole sum, (a + b) * y");
+           "this term of a sum is conditioned by a likelihood, so that its share is not known; "
+           "condition the whole sum, (a + b) * y");
     }
     const std::string key = to_string(node);
     const auto known = normalised_.find(key);

@@ -30,9 +30,8 @@ using Sources = std::map<std::string, detail::WeightsSource>;
 Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      sources[term.name] = {detail::file_hash(term.weights),
-                            read_safetensors(term.weights).metadata};
+    if (!term.file().empty()) {
+      sources[term.name] = {detail::file_hash(term.file()), read_safetensors(term.file()).metadata};
     }
   }
   return sources;
@@ -43,7 +42,7 @@ detail::Identity identity_of(const SampleConfig& config, const Sources& sources)
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
+    if (!term.file().empty()) {
       identity["model." + term.name + ".weights (contents)"] = sources.at(term.name).hash;
       if (compute_used(config.compute, config.device) != config.compute) {
         identity["compute_used"] = to_string(compute_used(config.compute, config.device));

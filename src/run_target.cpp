@@ -10,6 +10,7 @@
 #include <map>
 #include <sstream>
 
+#include "config_classes.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "run_detail.hpp"
@@ -26,8 +27,11 @@ using Parts = std::map<std::string, Named>;  // terms by name: paths end in .saf
 }
 
 Named load_term(const SampleConfig& config, const TermConfig& term) {
-  if (term.likelihood) {
-    return {.model = nullptr, .likelihood = term.likelihood};
+  if (term.conditions()) {
+    return {.model = nullptr,
+            .likelihood = term.likelihood
+                              ? term.likelihood
+                              : load_classifier(*term.classifier, term.name, config.device)};
   }
   ModelPtr model = term.law ? ModelPtr(term.law)
                             : network_model(load_weights(term.weights), term.name, config.compute,
@@ -95,7 +99,7 @@ ModelPtr compose_terms(const SampleConfig& config, const Parts& parts,
                        const NoiseSchedule& schedule) {
   std::vector<Term> terms;
   for (const TermConfig& term : config.terms) {
-    if (!term.likelihood) {
+    if (!term.conditions()) {
       terms.push_back({parts.at(term.name).model, term.exponent});
     }
   }
@@ -111,8 +115,8 @@ ModelPtr compose_terms(const SampleConfig& config, const Parts& parts,
     model = product(std::move(terms));
   }
   for (const TermConfig& term : config.terms) {
-    if (term.likelihood) {
-      model = condition(std::move(model), term.likelihood, term.exponent);
+    if (term.conditions()) {
+      model = condition(std::move(model), parts.at(term.name).likelihood, term.exponent);
     }
   }
   return model;

@@ -188,8 +188,8 @@ std::map<std::string, std::string> files_from(const SampleConfig& config,
                                               const std::string& directory) {
   std::map<std::string, std::string> files;
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      const auto path = std::filesystem::absolute(term.weights);
+    if (!term.file().empty()) {
+      const auto path = std::filesystem::absolute(term.file());
       files[term.name] = path.lexically_relative(std::filesystem::absolute(directory)).string();
     }
   }
@@ -213,8 +213,9 @@ SampleConfig tuned_config(const SampleConfig& config, const std::string& directo
   std::vector<std::string> settings = found_settings(config, sampler, record);
   const std::map<std::string, std::string> files = files_from(config, directory);
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty() && !term.is_quoted) {
-      settings.push_back("model." + term.name + ".weights=" + detail::to_toml(files.at(term.name)));
+    if (!term.file().empty() && !term.is_quoted) {
+      settings.push_back("model." + term.name + (term.classifier ? ".classifier=" : ".weights=") +
+                         detail::to_toml(files.at(term.name)));
     }
   }
   const std::vector<std::string> renamed =

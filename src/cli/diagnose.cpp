@@ -89,7 +89,7 @@ void run_command(Options options) {
   }
   const SampleConfig config = load_config(options.config, options.overrides);
   if (std::any_of(config.terms.begin(), config.terms.end(),
-                  [](const TermConfig& term) { return !term.weights.empty(); })) {
+                  [](const TermConfig& term) { return !term.file().empty(); })) {
     warn_of_compute(config.compute, config.device);
   }
   const DiagnoseReport report =
