@@ -4,7 +4,7 @@
 #include <torch/types.h>
 
 #include <cmath>
-#include <numbers>
+#include <functional>
 
 #include "model_rows.hpp"
 #include "motet/compose.hpp"
@@ -230,12 +230,14 @@ TEST(CompositionLaw, NormalisedMixturesAndTablesIntegrateToOne) {
 
 NoiseLevel at_v(double v) { return level_at(1.0 / (1.0 + v)); }
 
-// log density of y = x / sqrt(alpha_bar) where p counts as `count` densities.
-Tensor log_density_of_y(const ModelPtr& model, const Tensor& y, double v, double count) {
+// How many densities a composition counts as at v.
+using Count = std::function<double(double v)>;
+
+Tensor log_density_of_y(const ModelPtr& model, const Tensor& y, double v, const Count& count) {
   const NoiseLevel level = at_v(v);
   const Eval eval = model->evaluate(y * std::sqrt(level.alpha_bar), level);
   return eval.log_density +
-         0.5 * count * static_cast<double>(y.size(1)) * std::log(level.alpha_bar);
+         0.5 * count(v) * static_cast<double>(y.size(1)) * std::log(level.alpha_bar);
 }
 
 // Sum over coordinates of the score's own derivative in y, by central differences.
@@ -254,7 +256,7 @@ Tensor laplacian_in_y(const ModelPtr& model, const Tensor& y, const NoiseLevel& 
 }
 
 // Largest gap between both sides of the law over points, in units of the left side's size.
-double diffusion_gap(const ModelPtr& model, double v, double count, bool with_slope = true,
+double diffusion_gap(const ModelPtr& model, double v, const Count& count, bool with_slope = true,
                      bool with_square_sum = true) {
   const Tensor y = some_points(model->event_shape()[0]);
   const NoiseLevel level = at_v(v);
@@ -279,10 +281,14 @@ LogNormalisers steady_table(double at_zero, double slope) {
 struct Composed {
   std::string name;
   ModelPtr model;
-  double count;  // of densities
+  Count count;
   bool needs_square_sum = true;
   bool needs_slope = false;
 };
+
+Count always(double count) {
+  return [count](double /*v*/) { return count; };
+}
 
 std::vector<Composed> compositions() {
   const auto [a, b, c] = laws(Knowledge::density);
@@ -291,20 +297,28 @@ std::vector<Composed> compositions() {
   const ModelPtr both = mixture({{part, 0.6}, {c, 0.4}});
   const Ramp ramp{4.0, -4.0};
   const ModelPtr ramped = product({{a}, {b, -1.0, ramp}});
-  const double done = (4.0 - std::log(0.7)) / 8.0;
-  return {
-      {"mixture", mixed, 1.0, false},
-      {"product", product({{a, 1.5}, {b, -0.4}}), 1.1},
-      {"mixture in a product", product({{mixed, 1.4}, {c, 0.7}}), 2.1},
-      {"normalised product", part, 1.0, true, true},
-      {"product in a mixture", both, 1.0, true, true},
-      {"that in a product", product({{both, 1.2}, {a, -0.3}}), 0.9, true, true},
-      {"ramped", ramped, 1.0 - done, true, true},
-      {"ramped mixture", product({{c}, {mixed, -0.5, ramp}}), 1.0 - 0.5 * done, true, true},
-      {"ramped in a mixture",
-       mixture({{normalised(ramped, steady_table(0.3, -0.2)), 0.5}, {c, 0.5}}), 1.0, true, true},
-      {"mixture of mixtures to a power", pow(mixture({{mixed, 0.4}, {both, 0.6}}), 0.5), 0.5, true,
-       true}};
+  const auto ramped_to = [](double exponent) {
+    return [exponent](double v) { return 1.0 + exponent * (4.0 - std::log(v)) / 8.0; };
+  };
+  return {{"mixture", mixed, always(1.0), false},
+          {"product", product({{a, 1.5}, {b, -0.4}}), always(1.1)},
+          {"mixture in a product", product({{mixed, 1.4}, {c, 0.7}}), always(2.1)},
+          {"normalised product", part, always(1.0), true, true},
+          {"product in a mixture", both, always(1.0), true, true},
+          {"that in a product", product({{both, 1.2}, {a, -0.3}}), always(0.9), true, true},
+          {"ramped", ramped, ramped_to(-1.0), true, true},
+          {"ramped mixture", product({{c}, {mixed, -0.5, ramp}}), ramped_to(-0.5), true, true},
+          {"ramped in a mixture",
+           mixture({{normalised(ramped, steady_table(0.3, -0.2)), 0.5}, {c, 0.5}}), always(1.0),
+           true, true},
+          {"ramp in a ramp", product({{c}, {pow(ramped, 2.0), 0.5}, {ramped, -0.5, ramp}}),
+           [](double v) {
+             const double done = (4.0 - std::log(v)) / 8.0;
+             return 1.0 + (1.0 - 0.5 * done) * (1.0 - done);
+           },
+           true, true},
+          {"mixture of mixtures to a power", pow(mixture({{mixed, 0.4}, {both, 0.6}}), 0.5),
+           always(0.5), true, true}};
 }
 
 TEST(CompositionLaw, SquareSumAndSlopeAreTheChangeWithTheLevel) {
