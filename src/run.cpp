@@ -28,12 +28,17 @@ namespace {
 
 using Sources = std::map<std::string, detail::WeightsSource>;
 
+// The weights file of a term, as a law or as a classifier; empty: none.
+const std::string& file_of(const TermConfig& term) {
+  return term.classifier ? term.classifier->weights : term.weights;
+}
+
 Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      sources[term.name] = {detail::file_hash(term.weights),
-                            read_safetensors(term.weights).metadata};
+    if (!file_of(term).empty()) {
+      sources[term.name] = {detail::file_hash(file_of(term)),
+                            read_safetensors(file_of(term)).metadata};
     }
   }
   return sources;
@@ -44,7 +49,7 @@ detail::Identity identity_of(const SampleConfig& config, const Sources& sources)
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
+    if (!file_of(term).empty()) {
       identity["model." + term.name + ".weights (contents)"] = sources.at(term.name).hash;
       if (compute_used(config.compute, config.device) != config.compute) {
         identity["compute_used"] = to_string(compute_used(config.compute, config.device));
