@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "config_classes.hpp"
 #include "config_keys.hpp"
 #include "config_laws.hpp"
 #include "motet/error.hpp"
@@ -89,8 +90,12 @@ std::vector<TermConfig> read_terms(const Settings& settings, const std::string& 
     if (settings.given(prefix + "score_only")) {
       term.score_only = settings.get<bool>(prefix + "score_only");
     }
-    if (term.weights.empty() == (term.law == nullptr)) {
-      settings.fail_whole("[model." + name + "] must have exactly one of weights and law");
+    term.classifier = detail::read_classifier(settings, prefix, name, directory);
+    if (term.classifier) {
+      term.law = nullptr;  // its classes are in the classifier
+    } else if (term.weights.empty() == (term.law == nullptr)) {
+      settings.fail_whole("[model." + name +
+                          "] must have exactly one of weights, law and classifier");
     }
     terms.push_back(std::move(term));
   }
@@ -224,6 +229,13 @@ DataConfig read_data(const Settings& settings, const std::string& directory) {
   }
   const int num_given =
       (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) + (data.file.empty() ? 0 : 1);
+  data.classes = detail::read_classes(settings, "data.", "data");
+  if (settings.given("data.labels")) {
+    if (data.file.empty()) {
+      settings.fail("data.labels", "but data.file is not given; labels are of its rows");
+    }
+    data.labels = beside(directory, settings.get<std::string>("data.labels"));
+  }
   if (num_given != 1) {
     settings.fail_whole("[data] must have exactly one of set, file and law");
   }
@@ -298,6 +310,7 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   job.data = read_data(settings, directory);
   TrainConfig& train = job.train;
   train.network = read_network(settings);
+  detail::check_classes(settings, job.data, train.network);
   train.schedule = read_schedule(settings);
   train.network.num_levels = train.schedule.num_levels();
   train.num_steps = settings.get<int64_t>("train.num_steps");

@@ -156,6 +156,8 @@ enum class Parameterisation {
   score,            ///< f predicts eps: s = -f / sigma
   energy_norm,      ///< E = ||f||^2, eps = grad E, log p = -E / sigma
   energy_residual,  ///< E = ||f - x||^2, as the reference code has it
+  /// log p(y | x_t) = log softmax(f)_y: no model, but a factor of one (classifier_likelihood())
+  classifier,
 };
 std::string to_string(Parameterisation parameterisation);
 /// Throws ConfigError naming the allowed words.
@@ -180,6 +182,8 @@ struct NetworkConfig {
   /// (1 + 2 F) numbers, instead of x. Fine structure in few dimensions, which a network of x alone
   /// learns slowly. Empty: the paper's network.
   std::vector<double> frequencies = {};
+  /// Of a classifier: the length of f, >= 2. Else 0: f is as long as x.
+  int64_t num_classes = 0;
   bool operator==(const NetworkConfig&) const = default;
 };
 
@@ -216,8 +220,8 @@ Compute compute_used(Compute compute, const std::string& device = "cpu");
 /// one evaluation gives energy and gradient, at the measured cost of 1.9 score evaluations in
 /// float32, 2.7 in bfloat16. On the CPU, float32 and bfloat16: the bits of a row do not depend on
 /// the batch or the thread count. `device` is "cpu" or "cuda"; results come back on the device of
-/// x. Throws DataError for wrong tensors, ConfigError for an unknown or absent device. evaluate()
-/// throws ConfigError for a level outside the network's.
+/// x. Throws DataError for wrong tensors, ConfigError for an unknown or absent device and for a
+/// classifier. evaluate() throws ConfigError for a level outside the network's.
 ModelPtr network_model(Weights weights, std::string name, Compute compute = Compute::float32,
                        const std::string& device = "cpu");
 
