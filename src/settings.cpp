@@ -131,8 +131,9 @@ std::optional<Value> convert(const toml::node& node, KeyType type) {
 // What a value breaks of its key's range or choices: "[3] = -1, must be > 0"; "" when it is fine.
 std::string broken_rule(const Key& key, const Value& value) {
   const auto check = [&key](double number, const std::string& place) -> std::string {
-    if (!std::isfinite(number)) {
-      return place + " = " + number_text(number) + ", must be finite";
+    if (std::isnan(number) || (std::isinf(number) && !key.may_be_infinite)) {
+      return place + " = " + number_text(number) +
+             (key.may_be_infinite ? ", must be a number" : ", must be finite");
     }
     return key.range.contains(number)
                ? ""

@@ -45,7 +45,8 @@ struct Key {
   Condition only_with = {};         ///< the default counts only while this holds
   std::string other_fallback = {};  ///< takes the default's place while `other_with` holds
   Condition other_with = {};
-  bool may_be_empty = false;  ///< a list without entries is allowed
+  bool may_be_empty = false;     ///< a list without entries is allowed
+  bool may_be_infinite = false;  ///< inf and -inf are allowed, NaN is not
 };
 
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
