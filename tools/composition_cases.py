@@ -94,11 +94,13 @@ def right_half(grid: Grid) -> np.ndarray:
     return np.where(grid.points[..., 0] > 0, 0.0, -np.inf)
 
 
+# The data's standard deviation in each coordinate is what the measurement's approximation asks for.
+BOARD_SD = 3**-0.5
 MEASUREMENT_TOML = (
-    f'[likelihood.measured]\ntype = "linear"\nmatrix = [[1.0, 1.0]]\ny = [{MEASURED}]\n'
-    f"noise_sd = {MEASURED_SD}\n"
+    '[model.measured]\nlikelihood = "linear_gaussian"\nmatrix = [[1.0, 1.0]]\n'
+    f"observation = [{MEASURED}]\nnoise_sd = {MEASURED_SD}\nprior_sd = {BOARD_SD}\n"
 )
-REGION_TOML = '[likelihood.right]\ntype = "half_space"\nnormal = [1.0, 0.0]\noffset = 0.0\n'
+REGION_TOML = '[model.half]\nlikelihood = "box"\nlow = [0.0, -2.0]\nhigh = [2.0, 2.0]\n'
 
 _MATRIX = [
     Case(
@@ -169,14 +171,14 @@ _MATRIX = [
     Case(
         "spirals guided from blob",
         "guidance",
-        "spirals^1.5 / blob^0.5",
+        "guide(spirals, blob, 0.5)",
         ("spirals", "blob"),
         lambda g: 1.5 * g["spirals"] - 0.5 * g["blob"],
     ),
     Case(
         "spirals where x > 0",
         "region",
-        "spirals * right",
+        "spirals * half",
         ("spirals",),
         lambda g: g["spirals"] + right_half(g),
         REGION_TOML,

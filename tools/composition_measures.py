@@ -198,7 +198,8 @@ class GridTruth:
 
         truth = self.probabilities
         own = (count * against(fine) - fine.sum()) / (count - 1)
-        return own - 2 * against(truth) + float((truth * (self.kernel @ truth @ self.kernel)).sum())
+        among = (truth * (self.kernel @ truth @ self.kernel)).sum()
+        return float(own - 2 * against(truth) + among)
 
     def errors(self, x: np.ndarray) -> dict:
         """Every measure of samples (N, 2); points that are not finite are outside."""
@@ -212,6 +213,6 @@ class GridTruth:
             "kl 64 x 64": self.divergence(shares),
             "log likelihood": self.log_likelihood(fine),
             "variance": float(np.linalg.norm(covariance - self.covariance)),
-            "mmd^2": self.discrepancy(fine, len(x)),
+            "1000 mmd^2": 1000 * self.discrepancy(fine, len(x)),
             "outside": 1 - float(fine.sum()),
         }
