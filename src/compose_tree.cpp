@@ -270,15 +270,14 @@ void collect_shares(const Node& node, const Leaves& leaves, std::vector<Tensor>&
   }
 }
 
-void collect_names(const Node& node, const std::vector<ModelPtr>& leaves,
-                   std::vector<std::string>& names) {
+// In the order of collect_shares().
+template <class Visit>
+void visit_mixtures(const Node& node, const Visit& visit) {
   if (node.kind == Node::Kind::mixture) {
-    for (const Node& child : node.children) {
-      names.push_back(describe_node(child, leaves));
-    }
+    visit(node);
   }
   for (const Node& child : node.children) {
-    collect_names(child, leaves, names);
+    visit_mixtures(child, visit);
   }
 }
 
@@ -433,8 +432,20 @@ Eval Composition::combine(std::vector<Eval> parts, const Tensor& ledger, const T
 
 std::vector<std::string> Composition::component_names() const {
   std::vector<std::string> names;
-  collect_names(tree_.root, tree_.leaves, names);
+  visit_mixtures(tree_.root, [&](const Node& mixture) {
+    for (const Node& child : mixture.children) {
+      names.push_back(describe_node(child, tree_.leaves));
+    }
+  });
   return names;
+}
+
+std::vector<double> Composition::component_weights() const {
+  std::vector<double> weights;
+  visit_mixtures(tree_.root, [&](const Node& mixture) {
+    weights.insert(weights.end(), mixture.numbers.begin(), mixture.numbers.end());
+  });
+  return weights;
 }
 
 Tensor Composition::shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const {

@@ -92,6 +92,8 @@ class TrackingModel : public Model {
   /// exact draws of a lone mixture is the component's weight. `eval` is that at x; costs an
   /// evaluation where nothing is tracked.
   virtual std::vector<std::string> component_names() const = 0;
+  /// Their weights; each mixture's sum to 1.
+  virtual std::vector<double> component_weights() const = 0;
   virtual Tensor shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const = 0;
 };
 
