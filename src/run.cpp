@@ -255,14 +255,41 @@ class SampleRun {
 
   void check_chains(const AnnealState& state) const {
     const int64_t size = tile_size(tile_);
-    const Eval& eval = state.chains.eval;
-    const bool is_whole = target_->is_exact()
-                              ? eval.log_density.defined() && !eval.remainder.defined()
-                              : eval.log_density.defined() || eval.remainder.defined();
-    if (state.chains.x.size(0) != size || (eval.score.defined() && !is_whole)) {
+    const bool has_eval = state.chains.eval.score.defined();
+    if (state.chains.x.size(0) != size || (has_eval && !is_whole(state.chains.eval)) ||
+        !has_ledger(state)) {
       detail::refuse(checkpoint_, "chains.* must be those of " + std::to_string(size) +
                                       " chains of " + target_->describe());
     }
+  }
+
+  bool is_whole(const Eval& eval) const {
+    return target_->is_exact() ? eval.log_density.defined() && !eval.remainder.defined()
+                               : eval.log_density.defined() || eval.remainder.defined();
+  }
+
+  // Where the target tracks log densities: all of them, and what each leaf knows.
+  bool has_ledger(const AnnealState& state) const {
+    const auto* model = dynamic_cast<const TrackingModel*>(target_.get());
+    if (model == nullptr || model->tracked().empty()) {
+      return true;
+    }
+    const auto num_tracked = static_cast<int64_t>(model->tracked().size());
+    const auto fits = [num_tracked](const Tensor& ledger) {
+      return ledger.defined() && ledger.dim() == 2 && ledger.size(1) == num_tracked;
+    };
+    const Eval& eval = state.chains.eval;
+    if (!eval.score.defined()) {
+      return state.level_position == 0 || fits(state.crossing.ledger);
+    }
+    const std::vector<ModelPtr> parts = leaves(target_);
+    bool is_good = fits(eval.ledger) && eval.parts.size() == parts.size();
+    for (size_t i = 0; is_good && i < parts.size(); ++i) {
+      is_good = eval.parts[i].score.defined() &&
+                eval.parts[i].log_density.defined() == parts[i]->is_exact() &&
+                eval.parts[i].remainder.defined() == !parts[i]->is_exact();
+    }
+    return is_good;
   }
 
   void open_writer() {

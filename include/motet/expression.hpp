@@ -43,8 +43,8 @@ struct Named {
 };
 /// Finds what a name node stands for; throws ConfigError naming the known ones.
 using Resolver = std::function<Named(const Expression& name)>;
-/// Finds the normalisers of a product that stands in a mixture, by level (see normalised()).
-using Normaliser = std::function<std::vector<double>(const ModelPtr& product)>;
+/// Finds the log normalisers of a product that stands in a mixture (see normalised()).
+using Normaliser = std::function<LogNormalisers(const ModelPtr& product)>;
 
 /// The target that the expression says. `ramp` is used for the function ramp(...). Throws
 /// ConfigError, pointing at the column, for what cannot be built, and as product(), mixture(),

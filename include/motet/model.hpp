@@ -89,9 +89,10 @@ class TrackingModel : public Model {
                        const NoiseLevel& level) const = 0;
   /// Names of the components of all mixtures inside, and the share of each in what its mixture's
   /// density is at the points of `eval`, (B, C) float64: posterior probabilities, whose mean over
-  /// exact draws of a lone mixture is the component's weight.
+  /// exact draws of a lone mixture is the component's weight. `eval` is that at x; costs an
+  /// evaluation where nothing is tracked.
   virtual std::vector<std::string> component_names() const = 0;
-  virtual Tensor shares(const Eval& eval, const NoiseLevel& level) const = 0;
+  virtual Tensor shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const = 0;
 };
 
 /// A law whose data (level-free) samples can be drawn exactly.
