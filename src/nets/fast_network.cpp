@@ -12,6 +12,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -356,31 +357,59 @@ int64_t FastNetwork::backward_chunk() const {
   return std::max(rows / inner_.row_block, int64_t{1}) * inner_.row_block;
 }
 
-template <class Function>
-void FastNetwork::for_rows(int64_t rows, const Function& function) const {
-  const int64_t num_blocks = (rows + inner_.row_block - 1) / inner_.row_block;
-  at::parallel_for(0, num_blocks, 1, [&](int64_t first, int64_t last) {
-    const int64_t begin = first * inner_.row_block;
-    const int64_t end = std::min(rows, last * inner_.row_block);
-    inner_.begin();
-    function(begin, end - begin);
-    inner_.end();
+bool FastNetwork::costs_as(const FastNetwork& other) const {
+  const auto sizes = [](const FastNetwork& network) {
+    return std::array{network.config_.event_dim, network.config_.width, network.config_.num_blocks,
+                      network.config_.widen, network.features_.count()};
+  };
+  return &inner_ == &other.inner_ && sizes(*this) == sizes(other);
+}
+
+void FastNetwork::run_rows(const Job& job, int64_t begin, int64_t num) {
+  const int64_t offset = begin * job.network->config_.event_dim;
+  const float* x = job.x + offset;
+  job.network->inner_.begin();
+  if (job.energy == nullptr) {
+    job.network->forward_rows(x, num, job.level, job.out + offset);
+  } else {
+    job.network->energy_rows(x, num, job.level, job.residual, job.energy + begin, job.out + offset);
+  }
+  job.network->inner_.end();
+}
+
+// Blocks of rows are counted through all jobs, the first job's first; a thread takes a run of them.
+void FastNetwork::run_together(const std::vector<Job>& jobs, int64_t rows) {
+  if (jobs.empty()) {
+    return;
+  }
+  const int64_t row_block = jobs.front().network->inner_.row_block;
+  const int64_t num_blocks = (rows + row_block - 1) / row_block;
+  const int64_t total = num_blocks * static_cast<int64_t>(jobs.size());
+  at::parallel_for(0, total, 1, [&](int64_t first, int64_t last) {
+    while (first < last) {
+      const int64_t job = first / num_blocks;
+      const int64_t end = std::min(last, (job + 1) * num_blocks);
+      const int64_t begin = (first - job * num_blocks) * row_block;
+      const int64_t stop = std::min(rows, (end - job * num_blocks) * row_block);
+      run_rows(jobs[static_cast<size_t>(job)], begin, stop - begin);
+      first = end;
+    }
   });
 }
 
 void FastNetwork::forward(const float* x, int64_t rows, int64_t level, float* out) const {
-  const int64_t dim = config_.event_dim;
-  for_rows(rows, [&](int64_t begin, int64_t num) {
-    forward_rows(x + begin * dim, num, level, out + begin * dim);
-  });
+  run_together({{.network = this, .x = x, .level = level, .out = out}}, rows);
 }
 
 void FastNetwork::energy(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
                          float* gradient) const {
-  const int64_t dim = config_.event_dim;
-  for_rows(rows, [&](int64_t begin, int64_t num) {
-    energy_rows(x + begin * dim, num, level, residual, energy + begin, gradient + begin * dim);
-  });
+  run_together({{.network = this,
+                 .x = x,
+                 .level = level,
+                 .residual = residual,
+                 .energy = energy,
+                 .out = gradient}},
+               rows);
 }
 
 }  // namespace motet::detail
