@@ -20,6 +20,7 @@
 
 #include "model_rows.hpp"
 #include "motet/error.hpp"
+#include "nets/network_batch.hpp"
 
 namespace motet::detail {
 namespace {
@@ -100,7 +101,8 @@ Part product_part(const Node& node, const Leaves& leaves, bool needs_value) {
     add_scaled(sum.eval.twist_score, part.eval.twist_score, exponent);
     add_scaled(sum.value, part.value, exponent);
     if (is_ramped) {
-      const double gain = unit_change(leaves.x, leaves.level, density_count(node.children[i]));
+      const double gain =
+          unit_change(leaves.x, leaves.level, density_count(node.children[i], leaves.level));
       add_scaled(sum.eval.slope, part.value + gain, ramp_slope(node, i, leaves.level));
     }
     all_remainder = all_remainder && part.eval.remainder.is_same(part.eval.score);
@@ -210,7 +212,7 @@ Part normalised_part(const Node& node, const Leaves& leaves, bool needs_value) {
   Part part = part_of(node.children.front(), leaves, needs_value);
   const auto [log_integral, slope] = look_up(node.table, log_v(leaves.level));
   // The table is of densities in x / sqrt(alpha_bar); the result is one density in x.
-  const double count = density_count(node.children.front());
+  const double count = density_count(node.children.front(), leaves.level);
   const double shift = log_integral - unit_change(leaves.x, leaves.level, count - 1.0);
   if (part.value.defined()) {
     part.value = part.value - shift;
@@ -322,16 +324,16 @@ double exponent_at(const Node& product, size_t term, const NoiseLevel& level) {
   return product.numbers[term] * std::clamp(done, 0.0, 1.0);
 }
 
-double density_count(const Node& node) {
+double density_count(const Node& node, const NoiseLevel& level) {
   double sum = 0.0;
   switch (node.kind) {
     case Node::Kind::product:
       for (size_t i = 0; i < node.children.size(); ++i) {
-        sum += node.numbers[i] * density_count(node.children[i]);
+        sum += exponent_at(node, i, level) * density_count(node.children[i], level);
       }
       return sum;
     case Node::Kind::condition:
-      return density_count(node.children.front());
+      return density_count(node.children.front(), level);
     case Node::Kind::leaf:
     case Node::Kind::mixture:
     case Node::Kind::normalised:
@@ -417,11 +419,7 @@ Eval Composition::evaluate(const Tensor& x, const NoiseLevel& level) const {
 }
 
 std::vector<Eval> Composition::evaluate_parts(const Tensor& x, const NoiseLevel& level) const {
-  std::vector<Eval> parts;
-  for (const ModelPtr& leaf : tree_.leaves) {
-    parts.push_back(leaf->evaluate(x, level));
-  }
-  return parts;
+  return evaluate_together(tree_.leaves, x, level);
 }
 
 Eval Composition::combine(std::vector<Eval> parts, const Tensor& ledger, const Tensor& x,

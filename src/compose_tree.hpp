@@ -60,8 +60,9 @@ class Composition : public TrackingModel {
 double exponent_at(const Node& product, size_t term, const NoiseLevel& level);
 /// log((1 - alpha_bar) / alpha_bar).
 double log_v(const NoiseLevel& level);
-/// How many densities the node counts as: what its log gains with a change of unit of x.
-double density_count(const Node& node);
+/// How many densities the node counts as at a level, ramps included: what its log gains with a change
+/// of unit of x.
+double density_count(const Node& node, const NoiseLevel& level);
 /// What score_only() hides; null for any other model.
 const Model* hidden_model(const Model& model);
 ModelPtr hidden_model(const ModelPtr& model);

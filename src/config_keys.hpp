@@ -1,4 +1,4 @@
-// The tables of keys of the two kinds of config.
+// The tables of keys of the two kinds of config, and the ranges that they share.
 #pragma once
 
 #include <vector>
@@ -6,6 +6,10 @@
 #include "settings.hpp"
 
 namespace motet::detail {
+
+inline constexpr Range kPositive{.low = 0.0, .low_open = true};
+inline constexpr double kMaxCount = 1e9;
+constexpr Range counts(double low, double high = kMaxCount) { return {.low = low, .high = high}; }
 
 const std::vector<Key>& sample_keys();
 const std::vector<Key>& train_keys();

@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "checkpoint.hpp"
+#include "config_classes.hpp"
 #include "error_shape.hpp"
 #include "io_detail.hpp"
 #include "motet/error.hpp"
@@ -27,12 +28,17 @@ namespace {
 
 using Sources = std::map<std::string, detail::WeightsSource>;
 
+// The weights file of a term, as a law or as a classifier; empty: none.
+const std::string& file_of(const TermConfig& term) {
+  return term.classifier ? term.classifier->weights : term.weights;
+}
+
 Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      sources[term.name] = {detail::file_hash(term.weights),
-                            read_safetensors(term.weights).metadata};
+    if (!file_of(term).empty()) {
+      sources[term.name] = {detail::file_hash(file_of(term)),
+                            read_safetensors(file_of(term)).metadata};
     }
   }
   return sources;
@@ -43,7 +49,7 @@ detail::Identity identity_of(const SampleConfig& config, const Sources& sources)
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
+    if (!file_of(term).empty()) {
       identity["model." + term.name + ".weights (contents)"] = sources.at(term.name).hash;
       if (compute_used(config.compute, config.device) != config.compute) {
         identity["compute_used"] = to_string(compute_used(config.compute, config.device));
@@ -518,12 +524,26 @@ ModelPtr load_target(const SampleConfig& config) {
   detail::check_device(config);
   std::vector<Term> terms;
   for (const TermConfig& term : config.terms) {
+    if (term.classifier) {
+      continue;
+    }
     ModelPtr model = term.law ? ModelPtr(term.law)
                               : network_model(load_weights(term.weights), term.name, config.compute,
                                               config.device);
     terms.push_back({term.score_only ? score_only(std::move(model)) : model, term.exponent});
   }
-  return product(std::move(terms));
+  if (terms.empty()) {
+    fail(config, "every [model.NAME] is a classifier; add the law that they condition");
+  }
+  ModelPtr target = product(std::move(terms));
+  for (const TermConfig& term : config.terms) {
+    if (term.classifier) {
+      target = condition(std::move(target),
+                         detail::load_classifier(*term.classifier, term.name, config.device),
+                         term.exponent);
+    }
+  }
+  return target;
 }
 
 RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {

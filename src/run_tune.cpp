@@ -198,10 +198,11 @@ SampleConfig tuned_config(const SampleConfig& config, const std::string& directo
   const detail::TuneRecord record = detail::tune_sampler(config, target, schedule, hooks, sampler);
   std::vector<std::string> settings = found_settings(config, sampler, record);
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      const auto path = std::filesystem::absolute(term.weights);
+    const std::string& file = term.classifier ? term.classifier->weights : term.weights;
+    if (!file.empty()) {
+      const auto path = std::filesystem::absolute(file);
       settings.push_back(
-          "model." + term.name + ".weights=" +
+          "model." + term.name + (term.classifier ? ".classifier=" : ".weights=") +
           detail::to_toml(path.lexically_relative(std::filesystem::absolute(directory)).string()));
     }
   }

@@ -28,11 +28,26 @@ struct CheckpointConfig {
   std::string path;
 };
 
+/// Classes of points: a law each, with weights in proportion to their probabilities. Empty: none.
+struct Classes {
+  std::vector<AnalyticPtr> laws;
+  std::vector<double> weights;
+};
+
+/// A classifier as the config has it: a weights file, or classes whose laws are known.
+struct ClassifierConfig {
+  std::string weights;  ///< path of a safetensors file; empty: Bayes' rule over `classes`
+  Classes classes;
+  int64_t label = 0;  ///< the class that it stands for
+};
+
 /// One factor of the target, as the config has it: a weights file or an analytic law.
 struct TermConfig {
   std::string name;     ///< for reports
   std::string weights;  ///< path of a safetensors file; empty for analytic laws
   AnalyticPtr law;      ///< null for weights files
+  /// Set: not a law, but what conditions the others; weights and law are then empty.
+  std::optional<ClassifierConfig> classifier;
   double exponent = 1.0;
   bool score_only = false;  ///< hide the log density
 };
@@ -106,11 +121,13 @@ struct SampleConfig {
   std::map<std::string, std::string> identity;  ///< every key that decides the result
 };
 
-/// What to train on: exactly one of the three.
+/// What to train on: exactly one of the first three.
 struct DataConfig {
   std::string set;   ///< a name of builtin_data()
   std::string file;  ///< path of a .npy file (N, d)
   AnalyticPtr law;
+  std::string labels;  ///< path of a .npy file (N), the class of each row of `file`; or empty
+  Classes classes;     ///< what `law` consists of; or empty
 };
 
 /// A whole training run. Made by parse_train_config.

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -99,7 +100,7 @@ void FastNetwork::Memory::reserve(const NetworkConfig& config, int64_t element_s
   const int64_t num_features = Features(config).count();
   keeps = keep;
   h.reserve(rows * stride_of(config.width) * kFloat);
-  f.reserve(rows * stride_of(num_features) * kFloat);
+  f.reserve(rows * stride_of(std::max(num_features, num_outputs(config))) * kFloat);
   features.reserve(rows * num_features * kFloat);
   n.reserve(kTileRows * stride_of(config.width) * element_size);
   u.reserve(kTileRows * stride_of(inner) * element_size);
@@ -266,7 +267,9 @@ void FastNetwork::backward_tile(size_t index, int64_t start, int64_t rows, Memor
 }
 
 // Floats between rows of memory.f, which holds outputs and, on the way back, p of all inputs.
-int64_t FastNetwork::ends_stride() const { return stride_of(features_.count()); }
+int64_t FastNetwork::ends_stride() const {
+  return stride_of(std::max(features_.count(), num_outputs(config_)));
+}
 
 // phi(x), packed rows; they stay in `memory` for the backward pass.
 const float* FastNetwork::inputs(const float* x, int64_t rows, Memory& memory) const {
@@ -334,19 +337,41 @@ void FastNetwork::energy_ends(const float* x, int64_t rows, bool residual, doubl
   }
 }
 
-void FastNetwork::energy_rows(const float* x, int64_t rows, int64_t level, bool residual,
-                              double* energy, float* gradient) const {
+// With q = softmax(f): L = log q_label, dL/dx = J^T (e_label - q). On entry memory.f holds f, on
+// return e_label - q.
+void FastNetwork::log_share_ends(int64_t rows, int64_t label, double* log_share,
+                                 Memory& memory) const {
+  const int64_t num = config_.num_classes;
+  for (int64_t row = 0; row < rows; ++row) {
+    float* f = memory.f.floats() + row * ends_stride();
+    const double top = *std::max_element(f, f + num);
+    double sum = 0.0;
+    for (int64_t j = 0; j < num; ++j) {
+      sum += std::exp(f[j] - top);
+    }
+    log_share[row] = f[label] - top - std::log(sum);
+    for (int64_t j = 0; j < num; ++j) {
+      f[j] = static_cast<float>((j == label ? 1.0 : 0.0) - std::exp(f[j] - top) / sum);
+    }
+  }
+}
+
+// `ends(start, num, memory)` turns f of the rows from `start` into the gradient by f of what is
+// wanted, and sets those rows of `gradient` to what x adds to it beside f.
+template <class Ends>
+void FastNetwork::gradient_rows(const float* x, int64_t rows, int64_t level, float* gradient,
+                                const Ends& ends) const {
   const int64_t dim = config_.event_dim;
   const int64_t most = backward_chunk();
   Memory& memory = Memory::of_this_thread();
   memory.reserve(config_, inner_.element_size, std::min(rows, most), true);
   for (int64_t start = 0; start < rows; start += most) {
     const int64_t num = std::min(most, rows - start);
-    float* out = gradient + start * dim;
     forward_blocks(x + start * dim, num, level, memory);
-    energy_ends(x + start * dim, num, residual, energy + start, out, memory);
+    ends(start, num, memory);
     backward_blocks(num, memory);
-    features_.pull(memory.features.floats(), memory.f.floats(), ends_stride(), num, out);
+    features_.pull(memory.features.floats(), memory.f.floats(), ends_stride(), num,
+                   gradient + start * dim);
   }
 }
 
@@ -355,6 +380,18 @@ int64_t FastNetwork::backward_chunk() const {
   const int64_t bytes_per_row = config_.num_blocks * per_block * 4;
   const int64_t rows = std::min(kChunkRows, kChunkBytes / bytes_per_row);
   return std::max(rows / inner_.row_block, int64_t{1}) * inner_.row_block;
+}
+
+template <class Function>
+void FastNetwork::for_rows(int64_t rows, const Function& function) const {
+  const int64_t num_blocks = (rows + inner_.row_block - 1) / inner_.row_block;
+  at::parallel_for(0, num_blocks, 1, [&](int64_t first, int64_t last) {
+    const int64_t begin = first * inner_.row_block;
+    const int64_t end = std::min(rows, last * inner_.row_block);
+    inner_.begin();
+    function(begin, end - begin);
+    inner_.end();
+  });
 }
 
 bool FastNetwork::costs_as(const FastNetwork& other) const {
@@ -366,15 +403,21 @@ bool FastNetwork::costs_as(const FastNetwork& other) const {
 }
 
 void FastNetwork::run_rows(const Job& job, int64_t begin, int64_t num) {
-  const int64_t offset = begin * job.network->config_.event_dim;
-  const float* x = job.x + offset;
-  job.network->inner_.begin();
+  const FastNetwork& network = *job.network;
+  const int64_t dim = network.config_.event_dim;
+  const float* x = job.x + begin * dim;
+  float* out = job.out + begin * dim;
+  network.inner_.begin();
   if (job.energy == nullptr) {
-    job.network->forward_rows(x, num, job.level, job.out + offset);
+    network.forward_rows(x, num, job.level, out);
   } else {
-    job.network->energy_rows(x, num, job.level, job.residual, job.energy + begin, job.out + offset);
+    const auto ends = [&](int64_t start, int64_t count, Memory& memory) {
+      network.energy_ends(x + start * dim, count, job.residual, job.energy + begin + start,
+                          out + start * dim, memory);
+    };
+    network.gradient_rows(x, num, job.level, out, ends);
   }
-  job.network->inner_.end();
+  network.inner_.end();
 }
 
 // Blocks of rows are counted through all jobs, the first job's first; a thread takes a run of them.
@@ -410,6 +453,18 @@ void FastNetwork::energy(const float* x, int64_t rows, int64_t level, bool resid
                  .energy = energy,
                  .out = gradient}},
                rows);
+}
+
+void FastNetwork::log_share(const float* x, int64_t rows, int64_t level, int64_t label,
+                            double* log_share, float* gradient) const {
+  const int64_t dim = config_.event_dim;
+  std::fill_n(gradient, rows * dim, 0.0f);
+  for_rows(rows, [&](int64_t begin, int64_t num) {
+    const auto ends = [&](int64_t start, int64_t count, Memory& memory) {
+      log_share_ends(count, label, log_share + begin + start, memory);
+    };
+    gradient_rows(x + begin * dim, num, level, gradient + begin * dim, ends);
+  });
 }
 
 }  // namespace motet::detail

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "error_shape.hpp"
@@ -25,10 +26,11 @@ using detail::TensorMap;
 template <class Value, size_t kNum>
 using Words = std::array<std::pair<Value, const char*>, kNum>;
 
-constexpr Words<Parameterisation, 3> kParameterisations = {
+constexpr Words<Parameterisation, 4> kParameterisations = {
     {{Parameterisation::score, "score"},
      {Parameterisation::energy_norm, "energy_norm"},
-     {Parameterisation::energy_residual, "energy_residual"}}};
+     {Parameterisation::energy_residual, "energy_residual"},
+     {Parameterisation::classifier, "classifier"}}};
 constexpr Words<Compute, 3> kComputes = {{{Compute::reference, "reference"},
                                           {Compute::float32, "float32"},
                                           {Compute::bfloat16, "bfloat16"}}};
@@ -186,7 +188,7 @@ class NetworkModel : public Model {
   /// x as passes take it. Throws as evaluate().
   Tensor input(const Tensor& x, const NoiseLevel& level) const {
     detail::check_points(x, event_shape(), name_);
-    check_level(level);
+    detail::check_level(config_, level, name_);
     return x.detach().to(device_, at::kFloat).contiguous();
   }
 
@@ -196,14 +198,6 @@ class NetworkModel : public Model {
   std::optional<NoiseSchedule> schedule() const override { return schedule_; }
 
  private:
-  void check_level(const NoiseLevel& level) const {
-    if (level.index < 0 || level.index >= config_.num_levels) {
-      throw ConfigError("network: \"" + name_ + "\" was trained on levels 0 to " +
-                        std::to_string(config_.num_levels - 1) + ", but is asked for level " +
-                        std::to_string(level.index) + "; sample on the model's own schedule");
-    }
-  }
-
   bool is_residual() const { return config_.parameterisation == Parameterisation::energy_residual; }
 
   // Takes f over.
@@ -229,9 +223,9 @@ class NetworkModel : public Model {
 struct Waiting {
   const NetworkModel* model = nullptr;
   size_t place = 0;  // among the leaves
-  Tensor points;
-  EnergyPass outputs;
-  detail::FastNetwork::Job job;
+  Tensor points = {};
+  EnergyPass outputs = {};
+  detail::FastNetwork::Job job = {};
 };
 
 bool is_alike(const Waiting& a, const Waiting& b) {
@@ -254,19 +248,13 @@ void run_alike(const std::vector<Waiting>& all) {
   }
 }
 
-at::Device device_from(const std::string& device) {
-  if (device == "cpu") {
-    return at::kCPU;
+// A classifier has no law of x of its own to be a model of.
+void refuse_classifier(const NetworkConfig& config, const std::string& name) {
+  if (config.parameterisation == Parameterisation::classifier) {
+    throw ConfigError("network: \"" + name +
+                      "\" is a classifier, which has no score; give its file as classifier = "
+                      "\"FILE\" with a label, or load it by classifier_likelihood()");
   }
-  if (device != "cuda") {
-    throw ConfigError("network: device = \"" + device + "\" is not known; allowed: cpu, cuda");
-  }
-  if (!at::hasCUDA()) {
-    throw ConfigError(
-        "network: device = \"cuda\", but this build of torch or this machine has no CUDA; use "
-        "device = \"cpu\"");
-  }
-  return at::kCUDA;
 }
 
 }  // namespace
@@ -317,7 +305,8 @@ Compute compute_used(Compute compute, const std::string& device) {
 
 ModelPtr network_model(Weights weights, std::string name, Compute compute,
                        const std::string& device) {
-  const at::Device at_device = device_from(device);
+  const at::Device at_device = detail::device_from(device);
+  refuse_classifier(weights.config, name);
   detail::check_tensors(weights.config, weights.tensors, "network: \"" + name + "\": ");
   return std::make_shared<NetworkModel>(std::move(weights), std::move(name), compute, at_device);
 }
