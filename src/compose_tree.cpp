@@ -18,6 +18,7 @@
 #include <numbers>
 #include <sstream>
 
+#include "analytic_detail.hpp"
 #include "model_rows.hpp"
 #include "motet/error.hpp"
 #include "nets/network_batch.hpp"
@@ -115,18 +116,13 @@ Part product_part(const Node& node, const Leaves& leaves, bool needs_value) {
   return sum;
 }
 
-// (B, K): log of weight times density of each component. Where all underflow, all share alike: never
-// inf - inf.
+// (B, K): log of weight times density of each component.
 Tensor log_terms(const Node& node, const std::vector<Part>& parts) {
   std::vector<Tensor> terms;
   for (size_t k = 0; k < parts.size(); ++k) {
     terms.push_back(parts[k].value + std::log(node.numbers[k]));
   }
   return at::stack(terms, 1);
-}
-
-Tensor shares_of(const Tensor& terms) {
-  return at::softmax(terms.clamp_min(std::numeric_limits<double>::lowest()), 1);
 }
 
 Part mixture_part(const Node& node, const Leaves& leaves) {
@@ -137,7 +133,7 @@ Part mixture_part(const Node& node, const Leaves& leaves) {
     all_diffuse = all_diffuse && !parts.back().eval.square_sum.defined();
   }
   const Tensor terms = log_terms(node, parts);
-  const Tensor shares = shares_of(terms);
+  const Tensor shares = component_shares(terms);
   Part sum;
   sum.value = at::logsumexp(terms, 1);
   sum.eval.log_density = sum.value;
@@ -268,7 +264,7 @@ void collect_shares(const Node& node, const Leaves& leaves, std::vector<Tensor>&
     for (const Node& child : node.children) {
       parts.push_back(part_of(child, leaves, true));
     }
-    columns.push_back(shares_of(log_terms(node, parts)));
+    columns.push_back(component_shares(log_terms(node, parts)));
   }
   for (const Node& child : node.children) {
     collect_shares(child, leaves, columns);

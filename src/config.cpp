@@ -6,6 +6,7 @@
 #include "config_classes.hpp"
 #include "config_keys.hpp"
 #include "config_laws.hpp"
+#include "config_target.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/run.hpp"
@@ -72,38 +73,6 @@ CheckpointConfig read_checkpoint(const Settings& settings, const std::string& di
     config.path = beside(directory, settings.get<std::string>("checkpoint.path"));
   }
   return config;
-}
-
-std::vector<TermConfig> read_terms(const Settings& settings, const std::string& directory) {
-  std::vector<TermConfig> terms;
-  for (const std::string& name : settings.names_under("model")) {
-    const std::string prefix = "model." + name + ".";
-    TermConfig term;
-    term.name = name;
-    term.law = read_law(settings, prefix, name);
-    if (settings.given(prefix + "weights")) {
-      term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
-    }
-    if (settings.given(prefix + "exponent")) {
-      term.exponent = settings.get<double>(prefix + "exponent");
-    }
-    if (settings.given(prefix + "score_only")) {
-      term.score_only = settings.get<bool>(prefix + "score_only");
-    }
-    term.classifier = detail::read_classifier(settings, prefix, name, directory);
-    if (term.classifier) {
-      term.law = nullptr;  // its classes are in the classifier
-    } else if (term.weights.empty() == (term.law == nullptr)) {
-      settings.fail_whole("[model." + name +
-                          "] must have exactly one of weights, law and classifier");
-    }
-    terms.push_back(std::move(term));
-  }
-  if (terms.empty()) {
-    settings.fail_whole(
-        "no [model.NAME] table; name at least one factor, with weights = \"FILE\" or law = ...");
-  }
-  return terms;
 }
 
 // One number or a list of them.
@@ -276,10 +245,12 @@ constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 
 SampleConfig parse_config(std::string_view toml, const std::string& name,
                           const std::vector<std::string>& overrides, const std::string& directory) {
-  const Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
+  Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
   SampleConfig config;
   config.name = name;
-  config.terms = read_terms(settings, directory);
+  detail::TargetSettings target_settings = detail::read_target(settings, directory);
+  config.target = std::move(target_settings.target);
+  config.terms = std::move(target_settings.terms);
   if (settings.given_under("schedule")) {
     config.schedule = read_schedule(settings);
   }

@@ -79,6 +79,12 @@ std::vector<Key> checkpoint_keys() {
 
 std::vector<Key> run_keys() {
   return {
+      {.name = "target",
+       .types = {text},
+       .doc =
+           "what to sample, as an expression of [model.NAME] tables, laws by name and weights "
+           "files in quotes: \"ring * bar^0.5\" (docs/expressions.md); absent: the product of all "
+           "[model.NAME]"},
       {.name = "num_samples",
        .types = {integer},
        .fallback = "2000",
@@ -129,9 +135,13 @@ std::vector<Key> model_keys() {
       {.name = "model.*.weights",
        .types = {text},
        .doc = "safetensors file of a trained network, relative to the config"},
+      {.name = "model.*.expression",
+       .types = {text},
+       .doc = "an expression that target, or another expression, uses by this name"},
       {.name = "model.*.exponent",
        .types = {number},
-       .doc = "power of this factor in the product (1.0); negative: negation"},
+       .doc = "power of this factor in the product (1.0); negative: negation; with target, powers "
+              "stand there"},
       {.name = "model.*.score_only",
        .types = {boolean},
        .doc = "hide the factor's log density, so that ratios integrate its score (false)"},

@@ -10,7 +10,6 @@
 #include <limits>
 
 #include "checkpoint.hpp"
-#include "config_classes.hpp"
 #include "error_shape.hpp"
 #include "io_detail.hpp"
 #include "motet/error.hpp"
@@ -28,17 +27,11 @@ namespace {
 
 using Sources = std::map<std::string, detail::WeightsSource>;
 
-// The weights file of a term, as a law or as a classifier; empty: none.
-const std::string& file_of(const TermConfig& term) {
-  return term.classifier ? term.classifier->weights : term.weights;
-}
-
 Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
-    if (!file_of(term).empty()) {
-      sources[term.name] = {detail::file_hash(file_of(term)),
-                            read_safetensors(file_of(term)).metadata};
+    if (!term.file().empty()) {
+      sources[term.name] = {detail::file_hash(term.file()), read_safetensors(term.file()).metadata};
     }
   }
   return sources;
@@ -49,7 +42,7 @@ detail::Identity identity_of(const SampleConfig& config, const Sources& sources)
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
   for (const TermConfig& term : config.terms) {
-    if (!file_of(term).empty()) {
+    if (!term.file().empty()) {
       identity["model." + term.name + ".weights (contents)"] = sources.at(term.name).hash;
       if (compute_used(config.compute, config.device) != config.compute) {
         identity["compute_used"] = to_string(compute_used(config.compute, config.device));
@@ -499,51 +492,6 @@ void detail::check_sampler(const SampleConfig& config, const Sampler& sampler,
     fail(config, "metrics.target = \"product\" is a law in the plane, but " + target.describe() +
                      " has another event shape; leave it out");
   }
-}
-
-void detail::check_device(const SampleConfig& config) {
-  if (config.device != "cpu" && !at::hasCUDA()) {
-    fail(config, "device = \"" + config.device +
-                     "\", but this torch finds no CUDA device; use device = \"cpu\"");
-  }
-}
-
-NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
-  const std::optional<NoiseSchedule> trained = target.schedule();
-  if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
-    fail(config, "[schedule] is " + config.schedule->describe() + ", but " + target.describe() +
-                     " was trained for " + trained->describe() + "; leave [schedule] out");
-  }
-  constexpr int64_t kDefaultLevels = 100;
-  return trained           ? *trained
-         : config.schedule ? *config.schedule
-                           : NoiseSchedule::cosine(kDefaultLevels);
-}
-
-ModelPtr load_target(const SampleConfig& config) {
-  detail::check_device(config);
-  std::vector<Term> terms;
-  for (const TermConfig& term : config.terms) {
-    if (term.classifier) {
-      continue;
-    }
-    ModelPtr model = term.law ? ModelPtr(term.law)
-                              : network_model(load_weights(term.weights), term.name, config.compute,
-                                              config.device);
-    terms.push_back({term.score_only ? score_only(std::move(model)) : model, term.exponent});
-  }
-  if (terms.empty()) {
-    fail(config, "every [model.NAME] is a classifier; add the law that they condition");
-  }
-  ModelPtr target = product(std::move(terms));
-  for (const TermConfig& term : config.terms) {
-    if (term.classifier) {
-      target = condition(std::move(target),
-                         detail::load_classifier(*term.classifier, term.name, config.device),
-                         term.exponent);
-    }
-  }
-  return target;
 }
 
 RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {

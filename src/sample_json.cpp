@@ -15,9 +15,16 @@ Json models_json(const SampleConfig& config, const std::map<std::string, Weights
     Json model = {{"name", term.name}, {"exponent", term.exponent}};
     if (term.law) {
       model["law"] = term.law->describe();
-    } else {
+    }
+    if (term.likelihood) {
+      model["likelihood"] = term.likelihood->describe();
+    }
+    if (term.classifier) {
+      model["label"] = term.classifier->label;
+    }
+    if (!term.file().empty()) {
       const WeightsSource& source = sources.at(term.name);
-      model["weights"] = term.weights;
+      model["weights"] = term.file();
       model["hash"] = source.hash;
       model["metadata"] = source.metadata;
     }
@@ -29,7 +36,7 @@ Json models_json(const SampleConfig& config, const std::map<std::string, Weights
 // The arithmetic that the networks really ran in; null where every factor is an analytic law.
 Json compute_used_json(const SampleConfig& config) {
   const bool has_network = std::any_of(config.terms.begin(), config.terms.end(),
-                                       [](const TermConfig& term) { return !term.law; });
+                                       [](const TermConfig& term) { return !term.file().empty(); });
   return has_network ? Json(to_string(compute_used(config.compute, config.device))) : Json(nullptr);
 }
 
