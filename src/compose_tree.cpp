@@ -21,6 +21,7 @@
 #include "analytic_detail.hpp"
 #include "model_rows.hpp"
 #include "motet/error.hpp"
+#include "nets/network_batch.hpp"
 
 namespace motet::detail {
 namespace {
@@ -413,11 +414,7 @@ Eval Composition::evaluate(const Tensor& x, const NoiseLevel& level) const {
 }
 
 std::vector<Eval> Composition::evaluate_parts(const Tensor& x, const NoiseLevel& level) const {
-  std::vector<Eval> parts;
-  for (const ModelPtr& leaf : tree_.leaves) {
-    parts.push_back(leaf->evaluate(x, level));
-  }
-  return parts;
+  return evaluate_together(tree_.leaves, x, level);
 }
 
 Eval Composition::combine(std::vector<Eval> parts, const Tensor& ledger, const Tensor& x,
