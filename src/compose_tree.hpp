@@ -46,6 +46,7 @@ class Composition : public TrackingModel {
   Eval combine(std::vector<Eval> parts, const Tensor& ledger, const Tensor& x,
                const NoiseLevel& level) const override;
   std::vector<std::string> component_names() const override;
+  std::vector<double> component_weights() const override;
   Tensor shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const override;
   const Tree& tree() const { return tree_; }
 

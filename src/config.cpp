@@ -1,11 +1,12 @@
 // Settings -> SampleConfig and TrainJob. Everything that can be wrong without opening a file is
 // found here.
-#include <torch/types.h>
-
 #include <algorithm>
 #include <filesystem>
 
+#include "config_classes.hpp"
 #include "config_keys.hpp"
+#include "config_laws.hpp"
+#include "config_target.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/run.hpp"
@@ -13,6 +14,7 @@
 namespace motet {
 namespace {
 
+using detail::read_law;
 using detail::Settings;
 using Numbers = std::vector<double>;
 using Rows = std::vector<std::vector<double>>;
@@ -20,112 +22,6 @@ using Rows = std::vector<std::vector<double>>;
 std::string beside(const std::string& directory, const std::string& path) {
   const std::filesystem::path given(path);
   return given.is_absolute() ? path : (std::filesystem::path(directory) / given).string();
-}
-
-// Which keys each law takes; any other key of the table is refused rather than ignored.
-const std::map<std::string, std::vector<std::string>>& law_parameters() {
-  static const std::map<std::string, std::vector<std::string>> table = {
-      {"ring", {"num_modes", "radius", "sd"}},
-      {"bar", {"half_width", "half_height"}},
-      {"gaussian_mixture", {"component_weights", "means", "sds"}},
-      {"uniform_box", {"low", "high"}}};
-  return table;
-}
-
-void refuse_other_parameters(const Settings& settings, const std::string& prefix,
-                             const std::string& law) {
-  for (const auto& [owner, parameters] : law_parameters()) {
-    for (const std::string& parameter : parameters) {
-      if (owner != law && settings.given(prefix + parameter)) {
-        settings.fail(
-            prefix + parameter,
-            law.empty() ? "but " + prefix + "law is not given; add law = \"" + owner + "\""
-                        : "but it is a parameter of law \"" + owner + "\", not of \"" + law + "\"");
-      }
-    }
-  }
-}
-
-Tensor to_matrix(const Settings& settings, const std::string& name) {
-  if (!settings.given(name)) {
-    settings.fail(name, "is missing; gaussian_mixture needs means and sds");
-  }
-  const Rows rows = settings.get<Rows>(name);
-  Numbers flat;
-  for (const Numbers& row : rows) {
-    if (row.size() != rows[0].size()) {
-      settings.fail(name, "must have rows of one length");
-    }
-    flat.insert(flat.end(), row.begin(), row.end());
-  }
-  if (flat.empty()) {
-    settings.fail(name, "must have at least one entry");
-  }
-  return at::tensor(flat, at::kDouble)
-      .reshape({static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
-}
-
-AnalyticPtr mixture_law(const Settings& settings, const std::string& prefix,
-                        const std::string& name) {
-  const Tensor means = to_matrix(settings, prefix + "means");
-  const Tensor sds = to_matrix(settings, prefix + "sds");
-  const std::string weights_key = prefix + "component_weights";
-  if (sds.size(0) != means.size(0) || (sds.size(1) != means.size(1) && sds.size(1) != 1)) {
-    settings.fail(prefix + "sds", "must have the shape of means, or (K, 1)");
-  }
-  Numbers weights(static_cast<size_t>(means.size(0)), 1.0 / static_cast<double>(means.size(0)));
-  if (settings.given(weights_key)) {
-    weights = settings.get<Numbers>(weights_key);
-  }
-  if (static_cast<int64_t>(weights.size()) != means.size(0)) {
-    settings.fail(weights_key, "must have one entry for each of the " +
-                                   std::to_string(means.size(0)) + " rows of means");
-  }
-  return gaussian_mixture(at::tensor(weights, at::kDouble), means, sds, name);
-}
-
-AnalyticPtr box_law(const Settings& settings, const std::string& prefix, const std::string& name) {
-  for (const char* corner : {"low", "high"}) {
-    if (!settings.given(prefix + corner)) {
-      settings.fail(prefix + corner, "is missing; uniform_box needs low and high");
-    }
-  }
-  const auto low = settings.get<Numbers>(prefix + "low");
-  const auto high = settings.get<Numbers>(prefix + "high");
-  if (low.size() != high.size()) {
-    settings.fail(prefix + "high", "must have as many entries as low");
-  }
-  for (size_t i = 0; i < low.size(); ++i) {
-    if (!(low[i] < high[i])) {
-      settings.fail(prefix + "high", "must be above low in every coordinate");
-    }
-  }
-  return uniform_box(at::tensor(low, at::kDouble), at::tensor(high, at::kDouble), name);
-}
-
-// The law under `prefix` ("model.ring."), or null when none is given.
-AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const std::string& name) {
-  const bool has_law = settings.given(prefix + "law");
-  const std::string law = has_law ? settings.get<std::string>(prefix + "law") : "";
-  refuse_other_parameters(settings, prefix, law);
-  const auto number = [&](const std::string& key, double fallback) {
-    return settings.given(prefix + key) ? settings.get<double>(prefix + key) : fallback;
-  };
-  const ProductBenchmark benchmark;
-  if (law == "ring") {
-    const int64_t num_modes = settings.given(prefix + "num_modes")
-                                  ? settings.get<int64_t>(prefix + "num_modes")
-                                  : benchmark.num_modes;
-    return ring(num_modes, number("radius", benchmark.radius), number("sd", benchmark.sd));
-  }
-  if (law == "bar") {
-    return bar(number("half_width", benchmark.half_width),
-               number("half_height", benchmark.half_height));
-  }
-  if (law == "gaussian_mixture") {
-    return mixture_law(settings, prefix, name);
-  }
-  return law == "uniform_box" ? box_law(settings, prefix, name) : nullptr;
 }
 
 void refuse_outside(const Settings& settings, const std::string& type,
@@ -177,34 +73,6 @@ CheckpointConfig read_checkpoint(const Settings& settings, const std::string& di
     config.path = beside(directory, settings.get<std::string>("checkpoint.path"));
   }
   return config;
-}
-
-std::vector<TermConfig> read_terms(const Settings& settings, const std::string& directory) {
-  std::vector<TermConfig> terms;
-  for (const std::string& name : settings.names_under("model")) {
-    const std::string prefix = "model." + name + ".";
-    TermConfig term;
-    term.name = name;
-    term.law = read_law(settings, prefix, name);
-    if (settings.given(prefix + "weights")) {
-      term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
-    }
-    if (settings.given(prefix + "exponent")) {
-      term.exponent = settings.get<double>(prefix + "exponent");
-    }
-    if (settings.given(prefix + "score_only")) {
-      term.score_only = settings.get<bool>(prefix + "score_only");
-    }
-    if (term.weights.empty() == (term.law == nullptr)) {
-      settings.fail_whole("[model." + name + "] must have exactly one of weights and law");
-    }
-    terms.push_back(std::move(term));
-  }
-  if (terms.empty()) {
-    settings.fail_whole(
-        "no [model.NAME] table; name at least one factor, with weights = \"FILE\" or law = ...");
-  }
-  return terms;
 }
 
 // One number or a list of them.
@@ -330,6 +198,13 @@ DataConfig read_data(const Settings& settings, const std::string& directory) {
   }
   const int num_given =
       (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) + (data.file.empty() ? 0 : 1);
+  data.classes = detail::read_classes(settings, "data.", "data");
+  if (settings.given("data.labels")) {
+    if (data.file.empty()) {
+      settings.fail("data.labels", "but data.file is not given; labels are of its rows");
+    }
+    data.labels = beside(directory, settings.get<std::string>("data.labels"));
+  }
   if (num_given != 1) {
     settings.fail_whole("[data] must have exactly one of set, file and law");
   }
@@ -370,10 +245,12 @@ constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 
 SampleConfig parse_config(std::string_view toml, const std::string& name,
                           const std::vector<std::string>& overrides, const std::string& directory) {
-  const Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
+  Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
   SampleConfig config;
   config.name = name;
-  config.terms = read_terms(settings, directory);
+  detail::TargetSettings target_settings = detail::read_target(settings, directory);
+  config.target = std::move(target_settings.target);
+  config.terms = std::move(target_settings.terms);
   if (settings.given_under("schedule")) {
     config.schedule = read_schedule(settings);
   }
@@ -404,6 +281,7 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   job.data = read_data(settings, directory);
   TrainConfig& train = job.train;
   train.network = read_network(settings);
+  detail::check_classes(settings, job.data, train.network);
   train.schedule = read_schedule(settings);
   train.network.num_levels = train.schedule.num_levels();
   train.num_steps = settings.get<int64_t>("train.num_steps");

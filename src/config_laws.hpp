@@ -1,0 +1,18 @@
+// Analytic laws in a config: the keys that they take in [model.NAME] and [data], and reading them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "motet/model.hpp"
+#include "settings.hpp"
+
+namespace motet::detail {
+
+/// The keys of a law under `prefix` ("model.*", "data"); `use` is the doc of the first.
+std::vector<Key> law_keys(const std::string& prefix, const std::string& use);
+/// The law under `prefix` ("model.ring.", "data."), or null when none is given. Throws ConfigError
+/// for parameters of another law, and for missing or ill-shaped ones.
+AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const std::string& name);
+
+}  // namespace motet::detail
