@@ -62,11 +62,16 @@ std::string dtype_text(c10::ScalarType dtype) {
 }
 
 void check_points(const at::Tensor& x, const std::vector<int64_t>& event_shape,
-                  const std::string& name, const std::string& kind) {
+                  const std::string& model_name) {
+  check_points_of("model \"" + model_name + "\"", x, event_shape);
+}
+
+void check_points_of(const std::string& owner, const at::Tensor& x,
+                     const std::vector<int64_t>& event_shape) {
   // "(B, 2)": what a batch of the event shape looks like.
   const std::string batch =
       event_shape.empty() ? "(B)" : "(B, " + shape_text(event_shape).substr(1);
-  const std::string where = kind + " \"" + name + "\": x ";
+  const std::string where = owner + ": x ";
   if (!x.defined()) {
     throw ShapeError(where + "is undefined, must be " + batch);
   }

@@ -70,7 +70,7 @@ class LinearGaussian : public Likelihood {
 
   Value evaluate(const Tensor& x, const NoiseLevel& level,
                  const Tensor& prior_score) const override {
-    detail::check_points(x, event_shape_, name_, "likelihood");
+    detail::check_points_of("likelihood \"" + name_ + "\"", x, event_shape_);
     check_rows(x);
     const double root = std::sqrt(level.alpha_bar);
     if (config_.approximation == LikelihoodApproximation::flat) {
@@ -147,7 +147,7 @@ class CallableLikelihood : public Likelihood {
 
   Value evaluate(const Tensor& x, const NoiseLevel& level,
                  const Tensor& prior_score) const override {
-    detail::check_points(x, event_shape_, name_, "likelihood");
+    detail::check_points_of("likelihood \"" + name_ + "\"", x, event_shape_);
     const Tensor clean = detail::clean_mean(name_, x, level, prior_score).to(x.scalar_type());
     const Value value = function_(clean);
     detail::check_same_as_x(name_, "the gradient", value.score, x);

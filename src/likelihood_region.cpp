@@ -46,7 +46,7 @@ class Box : public Likelihood {
 
   Value evaluate(const Tensor& x, const NoiseLevel& level,
                  const Tensor& /*prior_score*/) const override {
-    detail::check_points(x, event_shape(), name_, "likelihood");
+    detail::check_points_of("likelihood \"" + name_ + "\"", x, event_shape());
     return level.index == 0 ? hard(allows(clean_points(x, level)), x) : blurred(x, level);
   }
 
@@ -55,7 +55,7 @@ class Box : public Likelihood {
   std::string describe() const override { return name_; }
 
   Tensor allows(const Tensor& x_0) const override {
-    detail::check_points(x_0, event_shape(), name_, "likelihood");
+    detail::check_points_of("likelihood \"" + name_ + "\"", x_0, event_shape());
     const Tensor low = low_.to(x_0.device());
     const Tensor high = high_.to(x_0.device());
     return x_0.ge(low).logical_and_(x_0.le(high)).all(1);
@@ -110,7 +110,7 @@ class CallableRegion : public Likelihood {
 
   Value evaluate(const Tensor& x, const NoiseLevel& level,
                  const Tensor& /*prior_score*/) const override {
-    detail::check_points(x, event_shape_, name_, "likelihood");
+    detail::check_points_of("likelihood \"" + name_ + "\"", x, event_shape_);
     if (level.index > 0) {
       return {.log_likelihood = at::zeros({x.size(0)}, x.options().dtype(at::kDouble)),
               .score = at::zeros_like(x)};
@@ -123,7 +123,7 @@ class CallableRegion : public Likelihood {
   std::string describe() const override { return name_; }
 
   Tensor allows(const Tensor& x_0) const override {
-    detail::check_points(x_0, event_shape_, name_, "likelihood");
+    detail::check_points_of("likelihood \"" + name_ + "\"", x_0, event_shape_);
     const Tensor inside = inside_(x_0);
     if (!inside.defined() || inside.scalar_type() != at::kBool || inside.dim() != 1 ||
         inside.size(0) != x_0.size(0)) {

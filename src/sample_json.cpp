@@ -207,12 +207,32 @@ Json sampler_json(const Sampler& sampler) {
           {"weights", anneal.weights ? weights_json(*anneal.weights) : Json(nullptr)}};
 }
 
+// Of a lone mixture, share and weight agree within errors when the ledger is right. Chains count as
+// independent.
+Json components_json(const SampleOutcome& outcome) {
+  Json rows = Json::array();
+  const auto count = static_cast<double>(outcome.shares.num_chains);
+  for (size_t i = 0; i < outcome.component_names.size(); ++i) {
+    const Tensor column = outcome.shares.sums.select(1, static_cast<int64_t>(i));
+    const double mean = column[0].item<double>() / count;
+    const double variance = std::max(column[1].item<double>() / count - mean * mean, 0.0);
+    rows.push_back({{"component", outcome.component_names[i]},
+                    {"weight", outcome.component_weights[i]},
+                    {"share", number_or_null(mean)},
+                    {"standard_error", number_or_null(std::sqrt(variance / count))}});
+  }
+  return rows;
+}
+
 // What the chains themselves say.
 void add_chains(const SampleOutcome& outcome, Json& json) {
   json["groups"] =
       outcome.num_groups > 0 ? groups_json(outcome.groups_of, outcome.num_groups) : Json(nullptr);
   json["convergence"] = convergence_json(outcome);
   json["trace"] = trace_json(outcome.trace, outcome.levels);
+  if (outcome.shares.num_chains > 0) {
+    json["components"] = components_json(outcome);
+  }
   if (outcome.log_weights.defined()) {
     json["log_weights"] = log_weights_json(outcome);
   }

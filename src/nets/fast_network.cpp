@@ -12,6 +12,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -393,23 +394,65 @@ void FastNetwork::for_rows(int64_t rows, const Function& function) const {
   });
 }
 
-void FastNetwork::forward(const float* x, int64_t rows, int64_t level, float* out) const {
-  const int64_t dim = config_.event_dim;
-  for_rows(rows, [&](int64_t begin, int64_t num) {
-    forward_rows(x + begin * dim, num, level, out + begin * dim);
+bool FastNetwork::costs_as(const FastNetwork& other) const {
+  const auto sizes = [](const FastNetwork& network) {
+    return std::array{network.config_.event_dim, network.config_.width, network.config_.num_blocks,
+                      network.config_.widen, network.features_.count()};
+  };
+  return &inner_ == &other.inner_ && sizes(*this) == sizes(other);
+}
+
+void FastNetwork::run_rows(const Job& job, int64_t begin, int64_t num) {
+  const FastNetwork& network = *job.network;
+  const int64_t dim = network.config_.event_dim;
+  const float* x = job.x + begin * dim;
+  float* out = job.out + begin * dim;
+  network.inner_.begin();
+  if (job.energy == nullptr) {
+    network.forward_rows(x, num, job.level, out);
+  } else {
+    const auto ends = [&](int64_t start, int64_t count, Memory& memory) {
+      network.energy_ends(x + start * dim, count, job.residual, job.energy + begin + start,
+                          out + start * dim, memory);
+    };
+    network.gradient_rows(x, num, job.level, out, ends);
+  }
+  network.inner_.end();
+}
+
+// Blocks of rows are counted through all jobs, the first job's first; a thread takes a run of them.
+void FastNetwork::run_together(const std::vector<Job>& jobs, int64_t rows) {
+  if (jobs.empty()) {
+    return;
+  }
+  const int64_t row_block = jobs.front().network->inner_.row_block;
+  const int64_t num_blocks = (rows + row_block - 1) / row_block;
+  const int64_t total = num_blocks * static_cast<int64_t>(jobs.size());
+  at::parallel_for(0, total, 1, [&](int64_t first, int64_t last) {
+    while (first < last) {
+      const int64_t job = first / num_blocks;
+      const int64_t end = std::min(last, (job + 1) * num_blocks);
+      const int64_t begin = (first - job * num_blocks) * row_block;
+      const int64_t stop = std::min(rows, (end - job * num_blocks) * row_block);
+      run_rows(jobs[static_cast<size_t>(job)], begin, stop - begin);
+      first = end;
+    }
   });
+}
+
+void FastNetwork::forward(const float* x, int64_t rows, int64_t level, float* out) const {
+  run_together({{.network = this, .x = x, .level = level, .out = out}}, rows);
 }
 
 void FastNetwork::energy(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
                          float* gradient) const {
-  const int64_t dim = config_.event_dim;
-  for_rows(rows, [&](int64_t begin, int64_t num) {
-    const auto ends = [&](int64_t start, int64_t count, Memory& memory) {
-      const int64_t first = begin + start;
-      energy_ends(x + first * dim, count, residual, energy + first, gradient + first * dim, memory);
-    };
-    gradient_rows(x + begin * dim, num, level, gradient + begin * dim, ends);
-  });
+  run_together({{.network = this,
+                 .x = x,
+                 .level = level,
+                 .residual = residual,
+                 .energy = energy,
+                 .out = gradient}},
+               rows);
 }
 
 void FastNetwork::log_share(const float* x, int64_t rows, int64_t level, int64_t label,

@@ -44,6 +44,23 @@ class FastNetwork {
   void log_share(const float* x, int64_t rows, int64_t level, int64_t label, double* log_share,
                  float* gradient) const;
 
+  /// True when a row costs both the same, so that run_together() shares them out evenly.
+  bool costs_as(const FastNetwork& other) const;
+
+  /// One network's forward() or energy().
+  struct Job {
+    const FastNetwork* network = nullptr;
+    const float* x = nullptr;
+    int64_t level = 0;
+    bool residual = false;
+    double* energy = nullptr;  ///< null: forward()
+    float* out = nullptr;      ///< f, or the energy's gradient
+  };
+  /// All jobs, of as many rows each, in one parallel region: networks that cost the same, or threads
+  /// wait. Where a batch has fewer blocks of rows than there are threads, several networks keep
+  /// busy what one cannot. The bits are those of one call each.
+  static void run_together(const std::vector<Job>& jobs, int64_t rows);
+
  private:
   struct Block {
     std::vector<float> gamma, beta;
@@ -72,6 +89,7 @@ class FastNetwork {
   int64_t ends_stride() const;
   int64_t backward_chunk() const;
   void forward_rows(const float* x, int64_t rows, int64_t level, float* out) const;
+  static void run_rows(const Job& job, int64_t begin, int64_t num);
   template <class Ends>
   void gradient_rows(const float* x, int64_t rows, int64_t level, float* gradient,
                      const Ends& ends) const;

@@ -7,12 +7,14 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
 #include "nets/fast_network.hpp"
+#include "nets/network_batch.hpp"
 #include "nets/residual_mlp.hpp"
 
 namespace motet {
@@ -105,6 +107,8 @@ class FastPass : public Pass {
   FastPass(const TensorMap& tensors, const NetworkConfig& config, const detail::Engine& engine)
       : network_(tensors, config, engine, config.parameterisation != Parameterisation::score) {}
 
+  const detail::FastNetwork& network() const { return network_; }
+
   at::Tensor forward(const at::Tensor& x, int64_t level) const override {
     at::Tensor f = at::empty_like(x);
     network_.forward(x.const_data_ptr<float>(), x.size(0), level, f.mutable_data_ptr<float>());
@@ -149,19 +153,43 @@ class NetworkModel : public Model {
 
   Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
     const at::NoGradGuard no_graph;
+    const Tensor points = input(x, level);
+    if (config_.parameterisation == Parameterisation::score) {
+      return score_eval(pass_->forward(points, level.index), x, level);
+    }
+    return energy_eval(pass_->energy(points, level.index, is_residual()), x, level);
+  }
+
+  /// What a fused pass runs, with its outputs, which `outputs` keeps; null where there is none.
+  std::optional<detail::FastNetwork::Job> job(const Tensor& points, const NoiseLevel& level,
+                                              EnergyPass& outputs) const {
+    const auto* fast = dynamic_cast<const FastPass*>(pass_.get());
+    if (fast == nullptr) {
+      return std::nullopt;
+    }
+    outputs.gradient = at::empty_like(points);
+    if (is_exact()) {
+      outputs.energy = at::empty({points.size(0)}, at::kDouble);
+    }
+    return detail::FastNetwork::Job{
+        .network = &fast->network(),
+        .x = points.const_data_ptr<float>(),
+        .level = level.index,
+        .residual = is_residual(),
+        .energy = is_exact() ? outputs.energy.mutable_data_ptr<double>() : nullptr,
+        .out = outputs.gradient.mutable_data_ptr<float>()};
+  }
+
+  /// The Eval of what job() has written.
+  Eval eval_of(const EnergyPass& outputs, const Tensor& x, const NoiseLevel& level) const {
+    return is_exact() ? energy_eval(outputs, x, level) : score_eval(outputs.gradient, x, level);
+  }
+
+  /// x as passes take it. Throws as evaluate().
+  Tensor input(const Tensor& x, const NoiseLevel& level) const {
     detail::check_points(x, event_shape(), name_);
     detail::check_level(config_, level, name_);
-    const at::Tensor input = x.detach().to(device_, at::kFloat).contiguous();
-    if (config_.parameterisation == Parameterisation::score) {
-      const at::Tensor score =
-          pass_->forward(input, level.index).div_(-level.sigma()).to(x.options());
-      return {.score = score, .log_density = {}, .remainder = score};
-    }
-    const bool residual = config_.parameterisation == Parameterisation::energy_residual;
-    const EnergyPass pass = pass_->energy(input, level.index, residual);
-    return {.score = pass.gradient.div(-level.sigma()).to(x.options()),
-            .log_density = pass.energy.div(-level.sigma()).to(x.device()),
-            .remainder = {}};
+    return x.detach().to(device_, at::kFloat).contiguous();
   }
 
   bool is_exact() const override { return config_.parameterisation != Parameterisation::score; }
@@ -170,12 +198,55 @@ class NetworkModel : public Model {
   std::optional<NoiseSchedule> schedule() const override { return schedule_; }
 
  private:
+  bool is_residual() const { return config_.parameterisation == Parameterisation::energy_residual; }
+
+  // Takes f over.
+  static Eval score_eval(const Tensor& f, const Tensor& x, const NoiseLevel& level) {
+    const Tensor score = f.div_(-level.sigma()).to(x.options());
+    return {.score = score, .log_density = {}, .remainder = score};
+  }
+
+  static Eval energy_eval(const EnergyPass& pass, const Tensor& x, const NoiseLevel& level) {
+    return {.score = pass.gradient.div(-level.sigma()).to(x.options()),
+            .log_density = pass.energy.div(-level.sigma()).to(x.device()),
+            .remainder = {}};
+  }
+
   NetworkConfig config_;
   NoiseSchedule schedule_;
   std::string name_;
   at::Device device_;
   std::unique_ptr<const Pass> pass_;
 };
+
+// A network whose pass is yet to run.
+struct Waiting {
+  const NetworkModel* model = nullptr;
+  size_t place = 0;  // among the leaves
+  Tensor points = {};
+  EnergyPass outputs = {};
+  detail::FastNetwork::Job job = {};
+};
+
+bool is_alike(const Waiting& a, const Waiting& b) {
+  const bool is_same_pass = (a.job.energy == nullptr) == (b.job.energy == nullptr);
+  return is_same_pass && a.job.network->costs_as(*b.job.network);
+}
+
+// Those that cost the same run in one region: with others beside them, some threads would wait.
+void run_alike(const std::vector<Waiting>& all) {
+  std::vector<bool> is_done(all.size(), false);
+  for (size_t i = 0; i < all.size(); ++i) {
+    std::vector<detail::FastNetwork::Job> jobs;
+    for (size_t k = i; k < all.size(); ++k) {
+      if (!is_done[k] && is_alike(all[i], all[k])) {
+        jobs.push_back(all[k].job);
+        is_done[k] = true;
+      }
+    }
+    detail::FastNetwork::run_together(jobs, all[i].points.size(0));
+  }
+}
 
 // A classifier has no law of x of its own to be a model of.
 void refuse_classifier(const NetworkConfig& config, const std::string& name) {
@@ -187,6 +258,32 @@ void refuse_classifier(const NetworkConfig& config, const std::string& name) {
 }
 
 }  // namespace
+
+std::vector<Eval> detail::evaluate_together(const std::vector<ModelPtr>& leaves, const Tensor& x,
+                                            const NoiseLevel& level) {
+  const at::NoGradGuard no_graph;
+  std::vector<Eval> evals(leaves.size());
+  std::vector<Waiting> waiting;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    Waiting next{.model = dynamic_cast<const NetworkModel*>(leaves[i].get()), .place = i};
+    std::optional<FastNetwork::Job> job;
+    if (next.model != nullptr) {
+      next.points = next.model->input(x, level);
+      job = next.model->job(next.points, level, next.outputs);
+    }
+    if (job) {
+      next.job = *job;
+      waiting.push_back(std::move(next));
+    } else {
+      evals[i] = leaves[i]->evaluate(x, level);
+    }
+  }
+  run_alike(waiting);
+  for (const Waiting& one : waiting) {
+    evals[one.place] = one.model->eval_of(one.outputs, x, level);
+  }
+  return evals;
+}
 
 std::string to_string(Parameterisation parameterisation) {
   return word_of(kParameterisations, parameterisation);
