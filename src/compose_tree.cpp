@@ -18,8 +18,10 @@
 #include <numbers>
 #include <sstream>
 
+#include "analytic_detail.hpp"
 #include "model_rows.hpp"
 #include "motet/error.hpp"
+#include "nets/network_batch.hpp"
 
 namespace motet::detail {
 namespace {
@@ -100,7 +102,8 @@ Part product_part(const Node& node, const Leaves& leaves, bool needs_value) {
     add_scaled(sum.eval.twist_score, part.eval.twist_score, exponent);
     add_scaled(sum.value, part.value, exponent);
     if (is_ramped) {
-      const double gain = unit_change(leaves.x, leaves.level, density_count(node.children[i]));
+      const double gain =
+          unit_change(leaves.x, leaves.level, density_count(node.children[i], leaves.level));
       add_scaled(sum.eval.slope, part.value + gain, ramp_slope(node, i, leaves.level));
     }
     all_remainder = all_remainder && part.eval.remainder.is_same(part.eval.score);
@@ -113,18 +116,13 @@ Part product_part(const Node& node, const Leaves& leaves, bool needs_value) {
   return sum;
 }
 
-// (B, K): log of weight times density of each component. Where all underflow, all share alike: never
-// inf - inf.
+// (B, K): log of weight times density of each component.
 Tensor log_terms(const Node& node, const std::vector<Part>& parts) {
   std::vector<Tensor> terms;
   for (size_t k = 0; k < parts.size(); ++k) {
     terms.push_back(parts[k].value + std::log(node.numbers[k]));
   }
   return at::stack(terms, 1);
-}
-
-Tensor shares_of(const Tensor& terms) {
-  return at::softmax(terms.clamp_min(std::numeric_limits<double>::lowest()), 1);
 }
 
 Part mixture_part(const Node& node, const Leaves& leaves) {
@@ -135,7 +133,7 @@ Part mixture_part(const Node& node, const Leaves& leaves) {
     all_diffuse = all_diffuse && !parts.back().eval.square_sum.defined();
   }
   const Tensor terms = log_terms(node, parts);
-  const Tensor shares = shares_of(terms);
+  const Tensor shares = component_shares(terms);
   Part sum;
   sum.value = at::logsumexp(terms, 1);
   sum.eval.log_density = sum.value;
@@ -210,7 +208,7 @@ Part normalised_part(const Node& node, const Leaves& leaves, bool needs_value) {
   Part part = part_of(node.children.front(), leaves, needs_value);
   const auto [log_integral, slope] = look_up(node.table, log_v(leaves.level));
   // The table is of densities in x / sqrt(alpha_bar); the result is one density in x.
-  const double count = density_count(node.children.front());
+  const double count = density_count(node.children.front(), leaves.level);
   const double shift = log_integral - unit_change(leaves.x, leaves.level, count - 1.0);
   if (part.value.defined()) {
     part.value = part.value - shift;
@@ -266,22 +264,21 @@ void collect_shares(const Node& node, const Leaves& leaves, std::vector<Tensor>&
     for (const Node& child : node.children) {
       parts.push_back(part_of(child, leaves, true));
     }
-    columns.push_back(shares_of(log_terms(node, parts)));
+    columns.push_back(component_shares(log_terms(node, parts)));
   }
   for (const Node& child : node.children) {
     collect_shares(child, leaves, columns);
   }
 }
 
-void collect_names(const Node& node, const std::vector<ModelPtr>& leaves,
-                   std::vector<std::string>& names) {
+// In the order of collect_shares().
+template <class Visit>
+void visit_mixtures(const Node& node, const Visit& visit) {
   if (node.kind == Node::Kind::mixture) {
-    for (const Node& child : node.children) {
-      names.push_back(describe_node(child, leaves));
-    }
+    visit(node);
   }
   for (const Node& child : node.children) {
-    collect_names(child, leaves, names);
+    visit_mixtures(child, visit);
   }
 }
 
@@ -322,16 +319,16 @@ double exponent_at(const Node& product, size_t term, const NoiseLevel& level) {
   return product.numbers[term] * std::clamp(done, 0.0, 1.0);
 }
 
-double density_count(const Node& node) {
+double density_count(const Node& node, const NoiseLevel& level) {
   double sum = 0.0;
   switch (node.kind) {
     case Node::Kind::product:
       for (size_t i = 0; i < node.children.size(); ++i) {
-        sum += node.numbers[i] * density_count(node.children[i]);
+        sum += exponent_at(node, i, level) * density_count(node.children[i], level);
       }
       return sum;
     case Node::Kind::condition:
-      return density_count(node.children.front());
+      return density_count(node.children.front(), level);
     case Node::Kind::leaf:
     case Node::Kind::mixture:
     case Node::Kind::normalised:
@@ -417,11 +414,7 @@ Eval Composition::evaluate(const Tensor& x, const NoiseLevel& level) const {
 }
 
 std::vector<Eval> Composition::evaluate_parts(const Tensor& x, const NoiseLevel& level) const {
-  std::vector<Eval> parts;
-  for (const ModelPtr& leaf : tree_.leaves) {
-    parts.push_back(leaf->evaluate(x, level));
-  }
-  return parts;
+  return evaluate_together(tree_.leaves, x, level);
 }
 
 Eval Composition::combine(std::vector<Eval> parts, const Tensor& ledger, const Tensor& x,
@@ -436,8 +429,20 @@ Eval Composition::combine(std::vector<Eval> parts, const Tensor& ledger, const T
 
 std::vector<std::string> Composition::component_names() const {
   std::vector<std::string> names;
-  collect_names(tree_.root, tree_.leaves, names);
+  visit_mixtures(tree_.root, [&](const Node& mixture) {
+    for (const Node& child : mixture.children) {
+      names.push_back(describe_node(child, tree_.leaves));
+    }
+  });
   return names;
+}
+
+std::vector<double> Composition::component_weights() const {
+  std::vector<double> weights;
+  visit_mixtures(tree_.root, [&](const Node& mixture) {
+    weights.insert(weights.end(), mixture.numbers.begin(), mixture.numbers.end());
+  });
+  return weights;
 }
 
 Tensor Composition::shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const {

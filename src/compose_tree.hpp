@@ -46,6 +46,7 @@ class Composition : public TrackingModel {
   Eval combine(std::vector<Eval> parts, const Tensor& ledger, const Tensor& x,
                const NoiseLevel& level) const override;
   std::vector<std::string> component_names() const override;
+  std::vector<double> component_weights() const override;
   Tensor shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const override;
   const Tree& tree() const { return tree_; }
 
@@ -60,8 +61,9 @@ class Composition : public TrackingModel {
 double exponent_at(const Node& product, size_t term, const NoiseLevel& level);
 /// log((1 - alpha_bar) / alpha_bar).
 double log_v(const NoiseLevel& level);
-/// How many densities the node counts as: what its log gains with a change of unit of x.
-double density_count(const Node& node);
+/// How many densities the node counts as at a level, ramps included: what its log gains with a change
+/// of unit of x.
+double density_count(const Node& node, const NoiseLevel& level);
 /// What score_only() hides; null for any other model.
 const Model* hidden_model(const Model& model);
 ModelPtr hidden_model(const ModelPtr& model);

@@ -19,7 +19,7 @@ const std::map<std::string, std::vector<std::string>>& law_parameters() {
   static const std::map<std::string, std::vector<std::string>> table = {
       {"ring", {"num_modes", "radius", "sd"}},
       {"bar", {"half_width", "half_height"}},
-      {"gaussian_mixture", {"component_weights", "means", "sds"}},
+      {"gaussian_mixture", {"component_weights", "means", "sds", "component_labels"}},
       {"uniform_box", {"low", "high"}}};
   return table;
 }
@@ -101,7 +101,8 @@ std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
   return {
       {.name = prefix + ".law",
        .types = {text},
-       .choices = {"ring", "bar", "gaussian_mixture", "uniform_box"},
+       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "gaussian_mixture",
+                   "uniform_box"},
        .doc = use},
       {.name = prefix + ".num_modes",
        .types = {integer},
@@ -132,6 +133,10 @@ std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
        .types = {rows},
        .range = kPositive,
        .doc = "gaussian_mixture: standard deviations (K, d) or (K, 1)"},
+      {.name = prefix + ".component_labels",
+       .types = {integers},
+       .range = counts(0, 65535),
+       .doc = "gaussian_mixture: class of each component (K), counted from 0; for classifiers"},
       {.name = prefix + ".low", .types = {numbers}, .doc = "uniform_box: lower corner (d)"},
       {.name = prefix + ".high", .types = {numbers}, .doc = "uniform_box: upper corner (d)"},
   };
@@ -154,6 +159,15 @@ AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const 
   if (law == "bar") {
     return bar(number("half_width", benchmark.half_width),
                number("half_height", benchmark.half_height));
+  }
+  if (law == "checkerboard") {
+    return checkerboard();
+  }
+  if (law == "moons") {
+    return moons();
+  }
+  if (law == "spirals") {
+    return spirals();
   }
   if (law == "gaussian_mixture") {
     return mixture_law(settings, prefix, name);

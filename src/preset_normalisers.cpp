@@ -18,7 +18,7 @@ namespace {
 
 double log_integral_at_high_noise(const ModelPtr& target, const NoiseLevel& level) {
   const auto d = static_cast<double>(c10::multiply_integers(target->event_shape()));
-  const double count = detail::density_count(detail::tree_of(target).root);
+  const double count = detail::density_count(detail::tree_of(target).root, level);
   const double exponent = total_exponent(*target, level);
   return 0.5 * d *
          ((1.0 - count) * (std::log(2.0 * std::numbers::pi) + detail::log_v(level)) -

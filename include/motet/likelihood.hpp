@@ -54,6 +54,24 @@ class Likelihood {
 };
 using LikelihoodPtr = std::shared_ptr<const Likelihood>;
 
+/// log p(label | x_t) = log softmax(f(x_t, t))_label of a classifier that was trained on noised
+/// points (Dhariwal and Nichol 2021, section 4), and its exact gradient; LikelihoodPath::joint.
+/// Float32 throughout. Cost: about that of an energy network's evaluation. On the CPU the bits of a
+/// row do not depend on the batch or the thread count. `device` as network_model(). Throws DataError
+/// for wrong tensors, ConfigError for a network that is no classifier, a label that it does not have
+/// and an unknown or absent device. evaluate() throws ConfigError for a level outside the network's.
+LikelihoodPtr classifier_likelihood(Weights weights, int64_t label, std::string name,
+                                    const std::string& device = "cpu");
+
+/// p(label | x_t) by Bayes' rule over exact, normalised laws p_k with prior probabilities in
+/// proportion to weights: w_label p_label,t / sum_k w_k p_k,t. The best that a classifier can be;
+/// LikelihoodPath::joint for the prior sum_k w_k p_k. Cost: one evaluation of each class, not
+/// counted. Throws ConfigError for fewer than two classes, a null one, one without a normalised log
+/// density, another number of weights or one that is not positive and finite, and a label beyond the
+/// classes; ShapeError when event shapes differ.
+LikelihoodPtr bayes_classifier(std::vector<ModelPtr> classes, std::vector<double> weights,
+                               size_t label, std::string name);
+
 /// What is taken for p(y | x_t) where y = A x_0 + n, n ~ N(0, R), with abar = alpha_bar,
 /// sigma^2 = 1 - abar, v = sigma^2 / abar, and the prior's score s (docs/conditioning.md). All
 /// agree with p(y | x_0) at the data; at level 0 a variance is off by at most v_0 A A^T.

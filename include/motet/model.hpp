@@ -92,6 +92,8 @@ class TrackingModel : public Model {
   /// exact draws of a lone mixture is the component's weight. `eval` is that at x; costs an
   /// evaluation where nothing is tracked.
   virtual std::vector<std::string> component_names() const = 0;
+  /// Their weights; each mixture's sum to 1.
+  virtual std::vector<double> component_weights() const = 0;
   virtual Tensor shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const = 0;
 };
 
@@ -119,6 +121,11 @@ AnalyticPtr gaussian_mixture(const Tensor& weights, const Tensor& means, const T
 /// cdfs). Throws ShapeError unless both are (d) with d >= 1, ConfigError for bounds that are not
 /// finite or high <= low in a coordinate.
 AnalyticPtr uniform_box(const Tensor& low, const Tensor& high, std::string name);
+/// Mixture of uniform laws on boxes, which may overlap, and its exact diffusion: weights (K), corners
+/// low and high (K, d), any float dtype. Throws ShapeError for other shapes, ConfigError for weights
+/// that are not positive and finite and as uniform_box().
+AnalyticPtr box_mixture(const Tensor& weights, const Tensor& low, const Tensor& high,
+                        std::string name);
 /// The benchmark's ring: num_modes Gaussians of sd on a circle of `radius` (docs/reproduction.md).
 /// Throws ConfigError for num_modes < 1, an sd that is not positive and finite, or a radius that is
 /// not finite.
@@ -126,6 +133,16 @@ AnalyticPtr ring(int64_t num_modes = 8, double radius = 0.5, double sd = 0.03);
 /// The benchmark's bar: uniform on |x| < half_width, |y| < half_height (docs/reproduction.md).
 /// Throws ConfigError for sizes that are not positive and finite.
 AnalyticPtr bar(double half_width = 0.2, double half_height = 1.0);
+/// Uniform on the 8 dark squares of a 4 x 4 board on [-1, 1]^2: the law of the data set
+/// "checkerboard".
+AnalyticPtr checkerboard();
+/// Two interleaved half circles: 256 Gaussians of sd 1/30 whose means stand for a uniform angle. Total
+/// variation 1.3e-4 and KL 1.8e-6 nats from the data set "moons", whose angle is uniform: it takes
+/// some 5e5 draws to tell them apart.
+AnalyticPtr moons();
+/// Two spiral arms of 1.5 turns that start at 0 and end at radius 0.9, opposite each other: 200
+/// Gaussians of sd 0.04. The law of the data set "spirals".
+AnalyticPtr spirals();
 
 /// A user's function as a model. `is_exact` promises that the Eval never has a remainder
 /// (ConfigError when it breaks that). An Eval of a score alone counts as all remainder. Shapes and
@@ -141,6 +158,8 @@ enum class Parameterisation {
   score,            ///< f predicts eps: s = -f / sigma
   energy_norm,      ///< E = ||f||^2, eps = grad E, log p = -E / sigma
   energy_residual,  ///< E = ||f - x||^2, as the reference code has it
+  /// log p(y | x_t) = log softmax(f)_y: no model, but a factor of one (classifier_likelihood())
+  classifier,
 };
 std::string to_string(Parameterisation parameterisation);
 /// Throws ConfigError naming the allowed words.
@@ -165,6 +184,8 @@ struct NetworkConfig {
   /// (1 + 2 F) numbers, instead of x. Fine structure in few dimensions, which a network of x alone
   /// learns slowly. Empty: the paper's network.
   std::vector<double> frequencies = {};
+  /// Of a classifier: the length of f, >= 2. Else 0: f is as long as x.
+  int64_t num_classes = 0;
   bool operator==(const NetworkConfig&) const = default;
 };
 
@@ -201,8 +222,8 @@ Compute compute_used(Compute compute, const std::string& device = "cpu");
 /// one evaluation gives energy and gradient, at the measured cost of 1.9 score evaluations in
 /// float32, 2.7 in bfloat16. On the CPU, float32 and bfloat16: the bits of a row do not depend on
 /// the batch or the thread count. `device` is "cpu" or "cuda"; results come back on the device of
-/// x. Throws DataError for wrong tensors, ConfigError for an unknown or absent device. evaluate()
-/// throws ConfigError for a level outside the network's.
+/// x. Throws DataError for wrong tensors, ConfigError for an unknown or absent device and for a
+/// classifier. evaluate() throws ConfigError for a level outside the network's.
 ModelPtr network_model(Weights weights, std::string name, Compute compute = Compute::float32,
                        const std::string& device = "cpu");
 
