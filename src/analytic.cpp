@@ -1,16 +1,16 @@
-// Laws known in closed form at every level, and users' functions. With x_t = sqrt(abar) x_0 +
-// sigma n:
-//   mixture  sum_k w_k N(m_k, diag(s_k^2))  ->  sum_k w_k N(sqrt(abar) m_k, abar s_k^2 + sigma^2)
-//   box      U(low, high), per coordinate   ->  [Phi(u_high) - Phi(u_low)] / (sqrt(abar) width),
-//            u_high = (x - sqrt(abar) low) / sigma, u_low = (x - sqrt(abar) high) / sigma.
-// Everything is computed in float64, whatever the dtype of x, and stays finite far in the tails.
+// Laws known in closed form at every level: Gaussian mixtures, with x_t = sqrt(abar) x_0 + sigma n
+//   sum_k w_k N(m_k, diag(s_k^2))  ->  sum_k w_k N(sqrt(abar) m_k, diag(abar s_k^2 + sigma^2)),
+// and what all such laws share; boxes are in analytic_box.cpp. And users' functions. Laws are
+// computed in float64, whatever the dtype of x, and stay finite far in the tails.
 #include <torch/types.h>
 
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <sstream>
 #include <utility>
 
+#include "analytic_detail.hpp"
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
@@ -18,64 +18,32 @@
 namespace motet {
 namespace {
 
+using detail::checked_input;
 using detail::shape_text;
 
 [[noreturn]] void fail_shape(const std::string& name, const std::string& problem) {
   throw ShapeError("model \"" + name + "\": " + problem);
 }
 
-// x (B, *event) as float64; float32 and float64 are accepted.
-Tensor checked_input(const Tensor& x, const std::vector<int64_t>& event_shape,
-                     const std::string& name) {
-  detail::check_points(x, event_shape, name);
-  return x.detach().to(at::kDouble);
-}
-
-// A setting as float64 on the CPU; a copy, so that the caller may change his tensor afterwards.
-Tensor own(const Tensor& values) {
-  return values.detach().to(at::kCPU, at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-}
-
-// The message of a bad entry counts it in row-major order.
-void check_entries(const std::string& where, const std::string& what, const Tensor& values,
-                   const Tensor& is_good, const std::string& allowed) {
-  const Tensor bad = is_good.flatten().logical_not().nonzero();
-  if (bad.numel() == 0) {
-    return;
-  }
-  const auto index = bad[0].item<int64_t>();
-  std::ostringstream text;
-  text << where << ": entry " << index << " of " << what << " = "
-       << values.flatten()[index].item<double>() << ", must be " << allowed;
-  throw ConfigError(text.str());
-}
-
 class GaussianMixture : public AnalyticModel {
  public:
   GaussianMixture(const Tensor& weights, Tensor means, const Tensor& sds, std::string name)
       : name_(std::move(name)),
-        log_weights_((weights / weights.sum()).log()),
-        cumulative_(weights.cumsum(0) / weights.sum()),
+        weighting_(weights),
         means_(std::move(means)),
-        sds_(sds.expand_as(means_).contiguous()) {
-    cumulative_[-1] = 1.0;  // a uniform above a sum rounded down must still find a component
-  }
+        sds_(sds.expand_as(means_).contiguous()) {}
 
   Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
     const Tensor points = checked_input(x, event_shape(), name_);
     const Terms terms = evaluate_terms(points, level.alpha_bar);
-    // Where even the nearest component underflows to -inf, all share alike: never inf - inf.
-    const Tensor lowest = terms.log_terms.clamp_min(std::numeric_limits<double>::lowest());
-    const Tensor shares = at::softmax(lowest, 1).unsqueeze(2);
+    const Tensor shares = detail::component_shares(terms.log_terms).unsqueeze(2);
     return {.score = (shares * terms.pull).sum(1).to(x.scalar_type()),
             .log_density = at::logsumexp(terms.log_terms, 1),
             .remainder = {}};
   }
 
   Tensor sample_data(int64_t num_samples, Rng& rng) const override {
-    const Tensor picks = rng.uniform(num_samples, means_);
-    const Tensor component = at::searchsorted(cumulative_, picks, /*out_int32=*/false,
-                                              /*right=*/true);
+    const Tensor component = weighting_.draw(num_samples, rng);
     const Tensor centres = means_.index_select(0, component);
     return centres + sds_.index_select(0, component) * rng.normal_like(centres);
   }
@@ -101,102 +69,13 @@ class GaussianMixture : public AnalyticModel {
     const Tensor pull = -offsets / variances;
     const Tensor log_norm = 0.5 * (variances * (2.0 * std::numbers::pi)).log().sum(1);
     const Tensor exponents = 0.5 * (offsets * pull).sum(2);
-    return {log_weights_.to(points.device()) - log_norm + exponents, pull};
+    return {weighting_.logs().to(points.device()) - log_norm + exponents, pull};
   }
 
   std::string name_;
-  Tensor log_weights_;  // (K)
-  Tensor cumulative_;   // (K), last entry 1
-  Tensor means_;        // (K, d)
-  Tensor sds_;          // (K, d)
-};
-
-// A unit normal smeared over an interval of width `spread`, seen `distance` >= 0 off its centre;
-// all in units of sigma.
-struct Smeared {
-  Tensor log_mass;
-  Tensor outward_score;  // derivative of log_mass by distance, <= 0
-};
-
-// The interval reaches from `near` = distance - spread / 2 to `far` = distance + spread / 2.
-// Outside (near >= 0) the mass is a difference of two tails,
-//   Phi(-t) = exp(-t^2 / 2) erfcx(t / sqrt 2) / 2:
-//   mass = exp(-near^2 / 2) / 2 * tails,
-//   tails = erfcx(near / sqrt 2) - exp(-fall) erfcx(far / sqrt 2),
-// precise at any distance, as fall = spread * distance = (far^2 - near^2) / 2 is known without
-// cancellation (in a difference of two log_ndtr, each of size t^2 / 2, it is lost). Inside, the two
-// terms of mass = [erf(-near / sqrt 2) + erf(far / sqrt 2)] / 2 are both positive. A thin interval
-// (high noise) would make both differences cancel: there the Taylor series of the normal density
-// about the centre, whose next terms are below 1e-15.
-Smeared smear(const Tensor& distance, const Tensor& spread) {
-  constexpr double kThin = 1e-3;
-  constexpr double kRootHalf = std::numbers::sqrt2 / 2.0;
-  const double log_two_pi = std::log(2.0 * std::numbers::pi);
-  const Tensor near = distance - 0.5 * spread;
-  const Tensor far = distance + 0.5 * spread;
-  const Tensor fall = spread * distance;
-  const Tensor outside = near.ge(0.0);
-  const Tensor is_thin = fall.lt(kThin).logical_and_(spread.lt(kThin));
-
-  const Tensor gaussian = -0.5 * near.square();
-  const Tensor tails =
-      at::special_erfcx(near * kRootHalf) - (-fall).exp() * at::special_erfcx(far * kRootHalf);
-  const Tensor inner = (-near * kRootHalf).erf() + (far * kRootHalf).erf();
-  const Tensor log_mass =
-      at::where(outside, gaussian + tails.log(), inner.log()) - std::numbers::ln2;
-  const Tensor edge = at::where(outside, tails.reciprocal(), gaussian.exp() / inner);
-  const Tensor score = std::sqrt(2.0 / std::numbers::pi) * (-fall).expm1() * edge;
-
-  const Tensor thin_log_mass = spread.log() - 0.5 * (distance.square() + log_two_pi) +
-                               (fall.square() - spread.square()) / 24.0;
-  const Tensor thin_score = distance * (spread.square() / 12.0 - 1.0);
-  return {at::where(is_thin, thin_log_mass, log_mass), at::where(is_thin, thin_score, score)};
-}
-
-class UniformBox : public AnalyticModel {
- public:
-  UniformBox(Tensor low, Tensor high, std::string name)
-      : name_(std::move(name)),
-        low_(std::move(low)),
-        high_(std::move(high)),
-        log_volume_((high_ - low_).log().sum().item<double>()) {}
-
-  Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
-    const Tensor points = checked_input(x, event_shape(), name_);
-    const double shrink = std::sqrt(level.alpha_bar);
-    const double sigma = level.sigma();
-    const Tensor centre = (0.5 * shrink * (low_ + high_)).to(points.device());
-    const Tensor spread = (shrink / sigma * (high_ - low_)).to(points.device());
-    const Tensor offset = (points - centre) / sigma;
-    const Smeared smeared = smear(offset.abs(), spread);
-    const double log_scale = log_volume_ + static_cast<double>(low_.size(0)) * std::log(shrink);
-    return {.score = (smeared.outward_score * offset.sign() / sigma).to(x.scalar_type()),
-            .log_density = smeared.log_mass.sum(1) - log_scale,
-            .remainder = {}};
-  }
-
-  Tensor sample_data(int64_t num_samples, Rng& rng) const override {
-    const Tensor shape = low_.expand({num_samples, low_.size(0)});
-    return low_ + (high_ - low_) * rng.uniform_like(shape);
-  }
-
-  Tensor log_density_data(const Tensor& x) const override {
-    const Tensor points = checked_input(x, event_shape(), name_);
-    const Tensor low = low_.to(points.device());
-    const Tensor high = high_.to(points.device());
-    const Tensor inside = points.gt(low).logical_and_(points.lt(high)).all(1);
-    const Tensor density = at::full({points.size(0)}, -log_volume_, points.options());
-    return density.masked_fill(inside.logical_not(), -std::numeric_limits<double>::infinity());
-  }
-
-  std::vector<int64_t> event_shape() const override { return {low_.size(0)}; }
-  std::string describe() const override { return name_; }
-
- private:
-  std::string name_;
-  Tensor low_;   // (d)
-  Tensor high_;  // (d)
-  double log_volume_;
+  detail::Weighting weighting_;
+  Tensor means_;  // (K, d)
+  Tensor sds_;    // (K, d)
 };
 
 class Callable : public Model {
@@ -292,9 +171,51 @@ void check_mixture_shapes(const std::string& where, const Tensor& weights, const
   }
 }
 
+}  // namespace
+
+namespace detail {
+
+Tensor checked_input(const Tensor& x, const std::vector<int64_t>& event_shape,
+                     const std::string& name) {
+  check_points(x, event_shape, name);
+  return x.detach().to(at::kDouble);
+}
+
+Tensor own(const Tensor& values) {
+  return values.detach().to(at::kCPU, at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+}
+
+void check_entries(const std::string& where, const std::string& what, const Tensor& values,
+                   const Tensor& is_good, const std::string& allowed) {
+  const Tensor bad = is_good.flatten().logical_not().nonzero();
+  if (bad.numel() == 0) {
+    return;
+  }
+  const auto index = bad[0].item<int64_t>();
+  std::ostringstream text;
+  text << where << ": entry " << index << " of " << what << " = "
+       << values.flatten()[index].item<double>() << ", must be " << allowed;
+  throw ConfigError(text.str());
+}
+
 Tensor good_scale(const Tensor& values) { return values.gt(0.0).logical_and_(values.isfinite()); }
 
-}  // namespace
+Weighting::Weighting(const Tensor& weights)
+    : logs_((weights / weights.sum()).log()), cumulative_(weights.cumsum(0) / weights.sum()) {
+  cumulative_[-1] = 1.0;  // a uniform above a sum rounded down must still find a component
+}
+
+Tensor Weighting::draw(int64_t num_samples, Rng& rng) const {
+  const Tensor picks = rng.uniform(num_samples, cumulative_);
+  return at::searchsorted(cumulative_, picks, /*out_int32=*/false, /*right=*/true);
+}
+
+Tensor component_shares(const Tensor& log_terms) {
+  // Where even the nearest component underflows to -inf, all share alike: never inf - inf.
+  return at::softmax(log_terms.clamp_min(std::numeric_limits<double>::lowest()), 1);
+}
+
+}  // namespace detail
 
 Tensor AnalyticModel::sample_level(int64_t num_samples, const NoiseLevel& level, Rng& rng) const {
   const Tensor data = sample_data(num_samples, rng);
@@ -305,43 +226,17 @@ AnalyticPtr gaussian_mixture(const Tensor& weights, const Tensor& means, const T
                              std::string name) {
   const std::string where = "gaussian_mixture \"" + name + "\"";
   check_mixture_shapes(where, weights, means, sds);
-  const Tensor own_weights = own(weights);
-  const Tensor own_means = own(means);
-  const Tensor own_sds = own(sds);
-  check_entries(where, "weights", own_weights, good_scale(own_weights), "finite and > 0");
-  check_entries(where, "means", own_means, own_means.isfinite(), "finite");
-  check_entries(where, "sds", own_sds, good_scale(own_sds), "finite and > 0");
+  const Tensor own_weights = detail::own(weights);
+  const Tensor own_means = detail::own(means);
+  const Tensor own_sds = detail::own(sds);
+  const auto check = [&](const char* what, const Tensor& values, const Tensor& is_good,
+                         const char* allowed) {
+    detail::check_entries(where, what, values, is_good, allowed);
+  };
+  check("weights", own_weights, detail::good_scale(own_weights), "finite and > 0");
+  check("means", own_means, own_means.isfinite(), "finite");
+  check("sds", own_sds, detail::good_scale(own_sds), "finite and > 0");
   return std::make_shared<GaussianMixture>(own_weights, own_means, own_sds, std::move(name));
-}
-
-AnalyticPtr uniform_box(const Tensor& low, const Tensor& high, std::string name) {
-  const std::string where = "uniform_box \"" + name + "\"";
-  if (low.dim() != 1 || low.numel() == 0 || low.sizes() != high.sizes()) {
-    throw ShapeError(where + ": low has shape " + shape_text(low.sizes()) + ", high " +
-                     shape_text(high.sizes()) + ", must both be (d) with d >= 1");
-  }
-  Tensor own_low = own(low);
-  Tensor own_high = own(high);
-  check_entries(where, "low", own_low, own_low.isfinite(), "finite");
-  check_entries(where, "high", own_high, own_high.isfinite().logical_and_(own_high.gt(own_low)),
-                "finite and > low");
-  return std::make_shared<UniformBox>(std::move(own_low), std::move(own_high), std::move(name));
-}
-
-AnalyticPtr ring(int64_t num_modes, double radius, double sd) {
-  if (num_modes < 1) {
-    throw ConfigError("ring: num_modes = " + std::to_string(num_modes) + ", must be >= 1");
-  }
-  const Tensor angles = at::arange(num_modes, at::kDouble) *
-                        (2.0 * std::numbers::pi / static_cast<double>(num_modes));
-  const Tensor means = radius * at::stack({angles.cos(), angles.sin()}, 1);
-  return gaussian_mixture(at::ones({num_modes}, at::kDouble), means,
-                          at::full({num_modes, 1}, sd, at::kDouble), "ring");
-}
-
-AnalyticPtr bar(double half_width, double half_height) {
-  const Tensor high = at::tensor({half_width, half_height}, at::kDouble);
-  return uniform_box(-high, high, "bar");
 }
 
 ModelPtr from_callable(EvaluateFunction function, std::vector<int64_t> event_shape, bool is_exact,

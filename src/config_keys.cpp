@@ -318,7 +318,7 @@ std::vector<Key> data_keys() {
   std::vector<Key> keys = {
       {.name = "data.set",
        .types = {text},
-       .choices = {"ring", "bar", "checkerboard", "moons", "swiss_roll"},
+       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll"},
        .doc = "a built-in set of points in the plane"},
       {.name = "data.file", .types = {text}, .doc = "a .npy file (N, d), relative to the config"},
   };

@@ -101,7 +101,8 @@ std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
   return {
       {.name = prefix + ".law",
        .types = {text},
-       .choices = {"ring", "bar", "gaussian_mixture", "uniform_box"},
+       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "gaussian_mixture",
+                   "uniform_box"},
        .doc = use},
       {.name = prefix + ".num_modes",
        .types = {integer},
@@ -154,6 +155,15 @@ AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const 
   if (law == "bar") {
     return bar(number("half_width", benchmark.half_width),
                number("half_height", benchmark.half_height));
+  }
+  if (law == "checkerboard") {
+    return checkerboard();
+  }
+  if (law == "moons") {
+    return moons();
+  }
+  if (law == "spirals") {
+    return spirals();
   }
   if (law == "gaussian_mixture") {
     return mixture_law(settings, prefix, name);

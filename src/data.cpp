@@ -63,7 +63,7 @@ class PlaneData final : public DataSet {
 Tensor column(const Tensor& points, int64_t index) { return points.select(1, index); }
 
 /// The first number picks column and place in it, the second one of the column's two dark squares.
-Tensor checkerboard(const Tensor& uniform, const Tensor&) {
+Tensor checkerboard_points(const Tensor& uniform, const Tensor&) {
   const Tensor x = 4.0 * column(uniform, 0);
   const Tensor v = 2.0 * column(uniform, 1);
   const Tensor parity = x.floor().remainder(2.0);
@@ -71,7 +71,7 @@ Tensor checkerboard(const Tensor& uniform, const Tensor&) {
   return at::stack({x, y}, 1) / 2.0 - 1.0;
 }
 
-Tensor moons(const Tensor& uniform, const Tensor& normal) {
+Tensor moons_points(const Tensor& uniform, const Tensor& normal) {
   const Tensor angle = kPi * column(uniform, 0);
   const Tensor first = at::stack({angle.cos(), angle.sin()}, 1);
   const Tensor second = at::stack({1.0 - angle.cos(), 0.5 - angle.sin()}, 1);
@@ -80,7 +80,7 @@ Tensor moons(const Tensor& uniform, const Tensor& normal) {
   return (at::where(is_first, first, second) + 0.05 * normal - centre) / 1.5;
 }
 
-Tensor swiss_roll(const Tensor& uniform, const Tensor& normal) {
+Tensor swiss_roll_points(const Tensor& uniform, const Tensor& normal) {
   const Tensor angle = 1.5 * kPi * (1.0 + 2.0 * column(uniform, 0));
   const Tensor points = at::stack({angle * angle.cos(), angle * angle.sin()}, 1);
   return points / (4.5 * kPi) + 0.02 * normal;
@@ -96,19 +96,22 @@ DataSetPtr builtin_data(const std::string& name) {
     return analytic_data(bar());
   }
   if (name == "checkerboard") {
-    return std::make_shared<PlaneData>(name, checkerboard);
+    return std::make_shared<PlaneData>(name, checkerboard_points);
   }
   if (name == "moons") {
-    return std::make_shared<PlaneData>(name, moons);
+    return std::make_shared<PlaneData>(name, moons_points);
+  }
+  if (name == "spirals") {
+    return analytic_data(spirals());
   }
   if (name == "swiss_roll") {
-    return std::make_shared<PlaneData>(name, swiss_roll);
+    return std::make_shared<PlaneData>(name, swiss_roll_points);
   }
-  static const std::array<std::string, 5> kNames = {"ring", "bar", "checkerboard", "moons",
-                                                    "swiss_roll"};
+  static const std::array<std::string, 6> kNames = {"ring",  "bar",     "checkerboard",
+                                                    "moons", "spirals", "swiss_roll"};
   const std::string near = nearest(name, kNames);
   throw ConfigError("data: unknown set \"" + name +
-                    "\", must be ring, bar, checkerboard, moons or swiss_roll" +
+                    "\", must be ring, bar, checkerboard, moons, spirals or swiss_roll" +
                     (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 

@@ -178,6 +178,7 @@ def floor(truth: GridTruth, num_chains: int) -> dict:
 def about(report: dict) -> dict:
     """What is kept of a run's report; the smallest ESS, where it has weights, as a share."""
     row = {key: report[key] for key in KEPT if key in report}
+    row["rhat"] = (report.get("convergence") or {}).get("rhat")
     if any("ess" in level for level in report["levels"]):
         row["smallest_ess"] = smallest_ess(report)
     return row

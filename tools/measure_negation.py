@@ -149,16 +149,16 @@ def table(result: Result, measures: Measures) -> str:
     """Markdown: targets by samplers; below, every different message."""
     names = [sampler.name for sampler in SAMPLERS]
     lines = [
-        "| A, B | target | law | " + " | ".join(names) + " | smallest ESS of exact |",
-        "|---|---|---:|" + "---:|" * (len(names) + 1),
+        "| A, B | target | law | " + " | ".join(names) + " | exact's smallest ESS | R-hat |",
+        "|---|---|---:|" + "---:|" * (len(names) + 2),
     ]
     messages: dict[str, list[str]] = {}
     for pair, exponent, is_ramped in entries():
         case = pair.case(exponent, is_ramped)
         cells = [said(result, case, sampler) for sampler in SAMPLERS]
         runs = result.of(case.name, "exact scores", "exact")
-        least = min((run["smallest_ess"] for run in runs), default=None)
-        cells.append("-" if least is None else f"{least:.3f}")
+        cells += [f"{min(run['smallest_ess'] for run in runs):.3f}" if runs else "-"]
+        cells += [f"{max(run['rhat'] for run in runs):.2f}" if runs else "-"]
         law = measures.floor(pair, exponent)
         lines.append(f"| {pair.name} | {case.expression} | {law} | " + " | ".join(cells) + " |")
         for sampler in SAMPLERS:

@@ -69,6 +69,9 @@ TEST(ModelLaw, ScoresOfAnalyticModelsAreGradients) {
   const std::vector<ModelPtr> models = {
       ring(),
       bar(),
+      checkerboard(),
+      moons(),
+      spirals(),
       skewed_mixture(),
       uneven_mixture(1, 3),
       uneven_mixture(50, 3),

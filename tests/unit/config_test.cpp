@@ -119,6 +119,13 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{"ParameterOfAnotherLaw", "[model.a]\nlaw = \"ring\"\nhalf_width = 0.2\n",
                 "config: product.toml:3: model.a.half_width = 0.2, but it is a parameter of law "
                 "\"bar\", not of \"ring\""},
+        Refusal{"ParameterOfALawWithoutAny", "[model.a]\nlaw = \"moons\"\nsd = 0.2\n",
+                "config: product.toml:3: model.a.sd = 0.2, but it is a parameter of law \"ring\", "
+                "not of \"moons\""},
+        Refusal{"UnknownLaw", "[model.a]\nlaw = \"spiral\"\n",
+                "config: product.toml:2: model.a.law = \"spiral\", must be one of \"ring\", "
+                "\"bar\", \"checkerboard\", \"moons\", \"spirals\", \"gaussian_mixture\", "
+                "\"uniform_box\"; did you mean \"spirals\"?"},
         Refusal{"ParameterWithoutLaw", "[model.a]\nweights = \"x\"\nradius = 0.2\n",
                 "config: product.toml:3: model.a.radius = 0.2, but model.a.law is not given; add "
                 "law = \"ring\""},
@@ -142,6 +149,14 @@ INSTANTIATE_TEST_SUITE_P(
                 "config: product.toml:1: device = \"gpu\", must be one of \"cpu\", \"cuda\"; "
                 "did you mean \"cpu\"?"}),
     [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Config, ReadsTheLawsOfThePlane) {
+  for (const char* law : {"ring", "bar", "checkerboard", "moons", "spirals"}) {
+    const std::string line = std::string("law = \"") + law + "\"\n";
+    EXPECT_EQ(parse_config("[model.a]\n" + line).terms.at(0).law->describe(), law);
+    EXPECT_EQ(parse_train_config("[data]\n" + line).data.law->describe(), law);
+  }
+}
 
 TEST(Config, KeepsTheOrderOfTheModels) {
   const SampleConfig config = parse_config(kGood);

@@ -23,7 +23,7 @@ Tensor column(const Tensor& x, int64_t index) { return x.select(1, index); }
 double average(const Tensor& x) { return x.to(at::kDouble).mean().item<double>(); }
 
 TEST(Data, EverySetIsFloat64InThePlaneAndAFunctionOfTheRng) {
-  for (const char* name : {"ring", "bar", "checkerboard", "moons", "swiss_roll"}) {
+  for (const char* name : {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll"}) {
     const DataSetPtr data = builtin_data(name);
     const Tensor x = points(data);
     EXPECT_EQ(x.sizes(), (at::IntArrayRef{kPoints, 2})) << name;
@@ -108,11 +108,11 @@ TEST(Data, AnalyticLawsOfAnyDimension) {
 
 TEST(Data, RefusesWhatCannotBeTrainedOn) {
   EXPECT_THROW_MSG(builtin_data("rnig"), ConfigError,
-                   "data: unknown set \"rnig\", must be ring, bar, checkerboard, moons or "
-                   "swiss_roll; did you mean ring?");
+                   "data: unknown set \"rnig\", must be ring, bar, checkerboard, moons, "
+                   "spirals or swiss_roll; did you mean ring?");
   EXPECT_THROW_MSG(builtin_data("galaxies"), ConfigError,
-                   "data: unknown set \"galaxies\", must be ring, bar, checkerboard, moons or "
-                   "swiss_roll");
+                   "data: unknown set \"galaxies\", must be ring, bar, checkerboard, moons, "
+                   "spirals or swiss_roll");
   EXPECT_THROW_MSG(analytic_data(nullptr), ConfigError, "data: analytic_data() was given no law");
   EXPECT_THROW_MSG(array_data(at::ones({3}), "mine"), DataError,
                    "data: \"mine\" has shape [3], must be (N, d) with N, d >= 1");

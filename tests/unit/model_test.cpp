@@ -41,7 +41,7 @@ double integral(const AnalyticModel& model, double alpha_bar) {
 
 TEST(AnalyticModel, DensitiesIntegrateToOneAtEveryLevel) {
   for (const double alpha_bar : {0.99937, 0.9, 0.2, 1e-7}) {
-    for (const AnalyticPtr& model : {ring(), bar()}) {
+    for (const AnalyticPtr& model : {ring(), bar(), checkerboard()}) {
       EXPECT_NEAR(integral(*model, alpha_bar), 1.0, 1e-9) << model->describe() << alpha_bar;
     }
   }
@@ -118,7 +118,7 @@ TEST(AnalyticModel, NeverGivesNanAtFinitePoints) {
   const Tensor axis = at::tensor(values, at::kDouble);
   const Tensor x = at::cartesian_prod({axis, axis});
   for (const double alpha_bar : {1.0 - 1e-15, 0.99937, 0.5, 1e-7, 1e-30, 1e-300}) {
-    for (const AnalyticPtr& model : {ring(), bar(), testing::skewed_mixture()}) {
+    for (const AnalyticPtr& model : {ring(), bar(), checkerboard(), testing::skewed_mixture()}) {
       const Eval eval = model->evaluate(x, level_at(alpha_bar));
       EXPECT_FALSE(eval.score.isnan().any().item<bool>()) << model->describe() << alpha_bar;
       EXPECT_FALSE(eval.log_density.isnan().any().item<bool>()) << model->describe() << alpha_bar;
@@ -128,7 +128,7 @@ TEST(AnalyticModel, NeverGivesNanAtFinitePoints) {
 
 TEST(AnalyticModel, AtPureNoiseEveryLawIsTheStandardNormal) {
   const Tensor x = at::tensor({0.5, -1.5, 3.0, 0.0}, at::kDouble).view({2, 2});
-  for (const AnalyticPtr& model : {ring(), bar(), testing::skewed_mixture()}) {
+  for (const AnalyticPtr& model : {ring(), bar(), checkerboard(), testing::skewed_mixture()}) {
     const Eval eval = model->evaluate(x, level_at(1e-24));
     EXPECT_TRUE(at::allclose(eval.score, -x, 1e-10, 1e-10)) << model->describe();
   }
@@ -185,7 +185,7 @@ TEST(AnalyticModel, SamplesOfAMixtureHaveItsMoments) {
 }
 
 TEST(AnalyticModel, SamplesDoNotDependOnTheBatch) {
-  for (const AnalyticPtr& model : {ring(), bar()}) {
+  for (const AnalyticPtr& model : {ring(), bar(), checkerboard()}) {
     Rng whole(9);
     const Tensor all = model->sample_level(50, level_at(0.9), whole);
     Rng part = Rng(9).for_chains(17);
