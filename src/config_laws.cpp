@@ -19,7 +19,7 @@ const std::map<std::string, std::vector<std::string>>& law_parameters() {
   static const std::map<std::string, std::vector<std::string>> table = {
       {"ring", {"num_modes", "radius", "sd"}},
       {"bar", {"half_width", "half_height"}},
-      {"gaussian_mixture", {"component_weights", "means", "sds"}},
+      {"gaussian_mixture", {"component_weights", "means", "sds", "component_labels"}},
       {"uniform_box", {"low", "high"}}};
   return table;
 }
@@ -133,6 +133,10 @@ std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
        .types = {rows},
        .range = kPositive,
        .doc = "gaussian_mixture: standard deviations (K, d) or (K, 1)"},
+      {.name = prefix + ".component_labels",
+       .types = {integers},
+       .range = counts(0, 65535),
+       .doc = "gaussian_mixture: class of each component (K), counted from 0; for classifiers"},
       {.name = prefix + ".low", .types = {numbers}, .doc = "uniform_box: lower corner (d)"},
       {.name = prefix + ".high", .types = {numbers}, .doc = "uniform_box: upper corner (d)"},
   };
