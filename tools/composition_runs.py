@@ -173,7 +173,7 @@ class Truths:
         """Every measure of samples."""
         found = self[case].errors(x)
         if case.share is not None:
-            found[SHARE] = self[case].mean(x, case.share(self.grid))
+            found[SHARE] = self[case].average(x, case.share(self.grid))
         return found
 
     def floor(self, case: Case, num_chains: int) -> dict:
