@@ -450,7 +450,7 @@ def failures(record: dict) -> list[str]:
     for row in record["operators"]:
         if row["right"]["z"] > 5 or row.get("residual", 0.0) > 1e-5:
             found.append(f"{row['name']}: the formula fails")
-        if row["wrong"]["z"] < 8 or row.get("residual_wrong", 1.0) < 1e-2:
+        if row["wrong"]["z"] <= 5 or row.get("residual_wrong", 1.0) < 1e-2:
             found.append(f"{row['name']}: the mistake ({row['mistake']}) passes")
     return found
 
