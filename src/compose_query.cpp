@@ -72,6 +72,9 @@ double exponent_of(const Model& model, const NoiseLevel* level) {
 }
 
 void collect(const Node& node, Traits& found) {
+  found.divides = found.divides || (node.kind == Node::Kind::product &&
+                                    std::any_of(node.numbers.begin(), node.numbers.end(),
+                                                [](double exponent) { return exponent < 0.0; }));
   found.has_mixture = found.has_mixture || node.kind == Node::Kind::mixture;
   found.has_slope = found.has_slope || node.kind == Node::Kind::normalised ||
                     std::any_of(node.ramps.begin(), node.ramps.end(),

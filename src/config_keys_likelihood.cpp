@@ -6,9 +6,6 @@ namespace motet::detail {
 
 std::vector<Key> likelihood_keys() {
   using enum KeyType;
-  constexpr double kInf = std::numeric_limits<double>::infinity();
-  constexpr Range kPositive{.low = 0.0, .high = kInf, .low_open = true};
-  constexpr double kMaxCount = 1e9;
   return {
       {.name = "model.*.likelihood",
        .types = {text},

@@ -16,6 +16,7 @@
 #include "motet/io.hpp"
 #include "motet/report.hpp"
 #include "preset_start.hpp"
+#include "run_target.hpp"
 #include "sample_run.hpp"
 
 namespace motet {
@@ -95,6 +96,7 @@ class SampleRun {
         checkpoint_(detail::checkpoint_path(config.checkpoint, files)),
         clock_(config.checkpoint) {
     detail::check_sampler(config, sampler_, *target_);
+    detail::check_exists(config, target_, schedule_, sampler_.anneal);
     if (sampler_.anneal.weights) {  // islands are never torn
       const int64_t island = sampler_.anneal.weights->island_size;
       tile_chains_ = std::max<int64_t>(config.tile_size / island, 1) * island;

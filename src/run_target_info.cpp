@@ -12,8 +12,6 @@ namespace motet {
 namespace {
 
 constexpr size_t kNameWidth = 24;
-constexpr int64_t kNumProbes = 256;
-constexpr double kFarOut = 10.0;  // standard deviations of the probes, whose data are about 1 wide
 
 // "name    line", further lines of the text indented under the first.
 void add_line(std::string& page, const std::string& name, const std::string& text) {
@@ -113,30 +111,19 @@ std::string weights_text(const Sampler& sampler, const Model& target) {
   return text;
 }
 
-// Levels at which the score, far out, points away from where data lie.
 std::string outward_text(const ModelPtr& target, const NoiseSchedule& schedule,
                          const std::string& device) {
   constexpr int64_t kNumLevels = 10;
-  std::vector<int64_t> shape = target->event_shape();
-  shape.insert(shape.begin(), kNumProbes);
-  const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
-  Rng rng = Rng(0).split("far out");
-  const Tensor x = rng.normal_like(at::empty(shape, options)) * kFarOut;
-  std::vector<std::string> outward;
+  const int64_t last = schedule.num_levels() - 1;
+  std::vector<int64_t> levels;
   for (int64_t i = 0; i < kNumLevels; ++i) {
-    const int64_t last = schedule.num_levels() - 1;
-    const NoiseLevel level = schedule.level(last - i * last / (kNumLevels - 1));
-    const Tensor score = Target(target, level).evaluate(x).score;
-    const Tensor radial = (score.to(at::kDouble) * x.to(at::kDouble)).flatten(1).sum(1);
-    if (radial.ge(0.0).any().item<bool>()) {
-      outward.push_back(std::to_string(level.index));
-    }
+    levels.push_back(last - i * last / (kNumLevels - 1));
   }
+  const std::vector<int64_t> outward = detail::outward_levels(target, schedule, levels, device);
   if (outward.empty()) {
     return "no sign against it: far out its score points inwards at every level tried";
   }
-  return "doubtful: far out its score points outwards at level" +
-         std::string(outward.size() == 1 ? " " : "s ") + joined(outward);
+  return "doubtful: far out its score points outwards at " + detail::levels_text(outward);
 }
 
 std::string existence_text(const ModelPtr& target, const NoiseSchedule& schedule,

@@ -10,6 +10,7 @@
 #include "config_target.hpp"
 #include "motet/error.hpp"
 #include "preset_start.hpp"
+#include "run_target.hpp"
 #include "sample_run.hpp"
 #include "settings.hpp"
 
@@ -209,6 +210,7 @@ SampleConfig tuned_config(const SampleConfig& config, const std::string& directo
                       "kernel.step_size");
   }
   check_size(config, sampler, *target);
+  detail::check_exists(config, target, schedule, sampler.anneal);
   const detail::TuneRecord record = detail::tune_sampler(config, target, schedule, hooks, sampler);
   std::vector<std::string> settings = found_settings(config, sampler, record);
   const std::map<std::string, std::string> files = files_from(config, directory);

@@ -121,6 +121,7 @@ struct Traits {
   bool is_approximate = false;  ///< a likelihood's gradient is approximate
   bool has_slope = false;       ///< changes with the level by itself (Eval::slope)
   bool is_tracked = false;      ///< has a ledger
+  bool divides = false;         ///< has a negative exponent: it may be no law
 };
 Traits traits(const Model& model);
 

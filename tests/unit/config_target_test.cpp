@@ -286,6 +286,18 @@ TEST(DescribeTarget, DoubtsATargetWhoseScorePointsOutwards) {
       << text;
 }
 
+TEST(DescribeTarget, ARunRefusesWhatItDoubts) {
+  const SampleConfig config = parse_config(
+      "sampler = \"hmc-4-curve\"\ntarget = \"w^0.5 / ramp(ring)\"\n[model.w]\n"
+      "law = \"gaussian_mixture\"\nmeans = [[0.0, 0.0]]\nsds = [[1.0]]\n"
+      "[schedule]\nnum_levels = 4\n[anneal]\nlevels = [2, 1, 0]\n",
+      "a.toml");
+  EXPECT_THROW_MSG(run(config), ConfigError,
+                   "config: a.toml: " + load_target(config)->describe() +
+                       " is no law at levels 2, 1, 0: far out its density grows; lower the "
+                       "exponent of what is divided by");
+}
+
 TEST(DescribeTarget, AnExactMixtureIsALaw) {
   const std::string text = describe_target(parse_config("target = \"0.7 ring + 0.3 bar\""));
   EXPECT_NE(text.find("log ratio               difference of log densities, exact\n"),
