@@ -254,7 +254,7 @@ INSTANTIATE_TEST_SUITE_P(All, AnnealedPosterior,
                          ::testing::Values(LikelihoodApproximation::flat,
                                            LikelihoodApproximation::dps,
                                            LikelihoodApproximation::tweedie),
-                         [](const auto& info) { return to_string(info.param); });
+                         [](const auto& test) { return to_string(test.param); });
 
 TEST(ConditioningLaw, ScoresAloneSuffice) {
   const auto model = condition(score_only(kPrior.law()), seen_as(LikelihoodApproximation::tweedie));
