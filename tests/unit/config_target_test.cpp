@@ -266,8 +266,7 @@ TEST(DescribeTarget, TellsWhatIsKnownAndWhatAStepCosts) {
            "an evaluation           2 leaves, once each\n",
            "a step                  4 leaf evaluations (2 of the target)\n",
            "total exponent          1.5 at the data, 1.5 at high noise\n",
-           "normalisable            no sign against it: far out its score points inwards at every "
-           "level tried\n",
+           "normalisable            yes: nothing divides\n",
        }) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
@@ -304,6 +303,22 @@ TEST(DescribeTarget, AnExactMixtureIsALaw) {
             std::string::npos)
       << text;
   EXPECT_NE(text.find("normalisable            yes: a law at every level\n"), std::string::npos)
+      << text;
+}
+
+TEST(DescribeTarget, LooksFarOutWhereSomethingDivides) {
+  const std::string text = describe_target(parse_config("target = \"ring / bar^0.3\""));
+  EXPECT_NE(
+      text.find("normalisable            no sign against it: far out its score points inwards "
+                "at every level tried\n"),
+      std::string::npos)
+      << text;
+}
+
+TEST(DescribeTarget, NamesTheIntegralsThatARunWillMeasure) {
+  const std::string text = describe_target(parse_config("target = \"0.7 ring + 0.3 bar * moons\""));
+  EXPECT_NE(text.find("measured integrals      product(bar, moons) (by a run before sampling)\n"),
+            std::string::npos)
       << text;
 }
 
