@@ -72,7 +72,7 @@ TEST(ConfigTarget, WritesOutTablesThatAreExpressions) {
       parse_config(with_target("both^2 / c", kTwo + "[model.both]\nexpression = \"a * twice\"\n"
                                                     "[model.twice]\nexpression = \"b^2\"\n"
                                                     "[model.c]\nlaw = \"ring\"\nradius = 0.7\n"));
-  EXPECT_EQ(config.target, "(a * b^2)^2 / c");
+  EXPECT_EQ(config.target, "(a * (b^2))^2 / c");
   EXPECT_EQ(names_of(config), (std::vector<std::string>{"a", "b", "c"}));
   const SampleConfig again = parse_config(config.toml);
   EXPECT_EQ(again.target, config.target);
@@ -152,9 +152,9 @@ INSTANTIATE_TEST_SUITE_P(
                 "config: a.toml:1: target: expression: column 9: 'net.npy' must be a weights file, "
                 "whose name ends in .safetensors\n  a * b * 'net.npy'\n          ^"},
         Refusal{"UnknownNameInATable",
-                with_target("a * b * c", kTwo + "[model.c]\nexpression = \"bla\"\n"),
-                "config: a.toml:7: model.c.expression: expression: column 1: unknown name \"bla\"; "
-                "did you mean \"bar\"?\n  bla\n  ^"},
+                with_target("a * b * c", kTwo + "[model.c]\nexpression = \"bat\"\n"),
+                "config: a.toml:7: model.c.expression: expression: column 1: unknown name \"bat\"; "
+                "did you mean \"bar\"?\n  bat\n  ^"},
         Refusal{"UnusedTable", with_target("a"),
                 "config: a.toml:1: target = \"a\", does not use [model.b]; name it, or leave it "
                 "out"},
@@ -196,7 +196,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "config: a.toml:1: target = \"e0\", has more than 10000 parts when its expressions "
                 "are written out"},
         Refusal{"LongWhenWrittenOut", chain(4, 9),
-                "config: a.toml:1: target: with its expressions written out: expression: 26257 "
+                "config: a.toml:1: target: with its expressions written out: expression: 27879 "
                 "characters, must be at most 10000"}),
     [](const auto& test) { return test.param.name; });
 
