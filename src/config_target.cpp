@@ -149,7 +149,13 @@ TargetSettings read_product(const Settings& settings, const std::string& directo
 class TargetReader {
  public:
   TargetReader(Settings& settings, const std::string& directory)
-      : settings_(settings), directory_(directory), tables_(settings.names_under("model")) {}
+      : settings_(settings),
+        directory_(directory),
+        tables_(settings.names_under("model")),
+        known_(tables_) {
+    const std::vector<std::string> laws = named_laws();
+    known_.insert(known_.end(), laws.begin(), laws.end());
+  }
 
   TargetSettings read() {
     drop_or_refuse_unused();
@@ -336,16 +342,13 @@ class TargetReader {
   }
 
   std::string unknown_name(const std::string& name) const {
-    std::vector<std::string> known = tables_;
-    const std::vector<std::string> laws = named_laws();
-    known.insert(known.end(), laws.begin(), laws.end());
     std::string text = "unknown name \"" + name + "\"";
-    const std::string near = nearest(name, known);
+    const std::string near = nearest(name, known_);
     if (std::filesystem::path(name).extension() == ".safetensors") {
       return text + "; a file stands in quotes";
     }
     text += near.empty()
-                ? "; known: " + listed(known) + "; others need a table [model." + name + "]"
+                ? "; known: " + listed(known_) + "; others need a table [model." + name + "]"
                 : "; did you mean \"" + near + "\"?";
     return name.find('-') == std::string::npos
                ? text
@@ -363,7 +366,8 @@ class TargetReader {
 
   Settings& settings_;
   std::string directory_;
-  std::vector<std::string> tables_;
+  std::vector<std::string> tables_;  // that are used
+  std::vector<std::string> known_;   // all that a name may be
   std::map<std::string, std::pair<Expression, size_t>> trees_;
   std::vector<TermConfig> others_;
 };

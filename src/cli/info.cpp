@@ -173,7 +173,7 @@ void add_info(CLI::App& app) {
                        "an expression (docs/expressions.md), with FILE for the config that its "
                        "names are from: its tree, cost, and whether it is a law")
           ->type_name("EXPR")
-          ->expected(1);
+          ->allow_extra_args(false);
   command->add_flag("--keys", *keys, "the table of all config keys, as in docs/config.md")
       ->excludes(file)
       ->excludes(target);

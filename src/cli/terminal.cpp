@@ -93,7 +93,7 @@ void add_sample_config(CLI::App& command, SampleOptions& options) {
       .add_option("--target", options.target,
                   "what to sample, as \"ring * bar^0.5\" (docs/expressions.md); needs no config")
       ->type_name("EXPR")
-      ->expected(1);
+      ->allow_extra_args(false);
 }
 
 SampleConfig load_sample_config(const SampleOptions& options) {
