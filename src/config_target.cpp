@@ -153,8 +153,11 @@ class TargetReader {
         directory_(directory),
         tables_(settings.names_under("model")),
         known_(tables_) {
-    const std::vector<std::string> laws = named_laws();
-    known_.insert(known_.end(), laws.begin(), laws.end());
+    for (const std::string& law : named_laws()) {
+      if (!is_table(law)) {
+        known_.push_back(law);
+      }
+    }
   }
 
   TargetSettings read() {
