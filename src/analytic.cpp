@@ -181,23 +181,6 @@ Tensor checked_input(const Tensor& x, const std::vector<int64_t>& event_shape,
   return x.detach().to(at::kDouble);
 }
 
-Tensor own(const Tensor& values) {
-  return values.detach().to(at::kCPU, at::kDouble, /*non_blocking=*/false, /*copy=*/true);
-}
-
-void check_entries(const std::string& where, const std::string& what, const Tensor& values,
-                   const Tensor& is_good, const std::string& allowed) {
-  const Tensor bad = is_good.flatten().logical_not().nonzero();
-  if (bad.numel() == 0) {
-    return;
-  }
-  const auto index = bad[0].item<int64_t>();
-  std::ostringstream text;
-  text << where << ": entry " << index << " of " << what << " = "
-       << values.flatten()[index].item<double>() << ", must be " << allowed;
-  throw ConfigError(text.str());
-}
-
 Tensor good_scale(const Tensor& values) { return values.gt(0.0).logical_and_(values.isfinite()); }
 
 Weighting::Weighting(const Tensor& weights)

@@ -7,10 +7,10 @@
 
 #include <cmath>
 #include <limits>
-#include <numbers>
 #include <utility>
 
 #include "analytic_detail.hpp"
+#include "analytic_smear.hpp"
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
@@ -21,48 +21,6 @@ namespace {
 using detail::shape_text;
 
 constexpr double kLowest = std::numeric_limits<double>::lowest();
-
-// A unit normal smeared over an interval of width `spread`, seen `distance` >= 0 off its centre;
-// all in units of sigma.
-struct Smeared {
-  Tensor log_mass;
-  Tensor outward_score;  // derivative of log_mass by distance, <= 0
-};
-
-// The interval reaches from `near` = distance - spread / 2 to `far` = distance + spread / 2.
-// Outside (near >= 0) the mass is a difference of two tails,
-//   Phi(-t) = exp(-t^2 / 2) erfcx(t / sqrt 2) / 2:
-//   mass = exp(-near^2 / 2) / 2 * tails,
-//   tails = erfcx(near / sqrt 2) - exp(-fall) erfcx(far / sqrt 2),
-// precise at any distance, as fall = spread * distance = (far^2 - near^2) / 2 is known without
-// cancellation (in a difference of two log_ndtr, each of size t^2 / 2, it is lost). Inside, the two
-// terms of mass = [erf(-near / sqrt 2) + erf(far / sqrt 2)] / 2 are both positive. A thin interval
-// (high noise) would make both differences cancel: there the Taylor series of the normal density
-// about the centre, whose next terms are below 1e-15.
-Smeared smear(const Tensor& distance, const Tensor& spread) {
-  constexpr double kThin = 1e-3;
-  constexpr double kRootHalf = std::numbers::sqrt2 / 2.0;
-  const double log_two_pi = std::log(2.0 * std::numbers::pi);
-  const Tensor near = distance - 0.5 * spread;
-  const Tensor far = distance + 0.5 * spread;
-  const Tensor fall = spread * distance;
-  const Tensor outside = near.ge(0.0);
-  const Tensor is_thin = fall.lt(kThin).logical_and_(spread.lt(kThin));
-
-  const Tensor gaussian = -0.5 * near.square();
-  const Tensor tails =
-      at::special_erfcx(near * kRootHalf) - (-fall).exp() * at::special_erfcx(far * kRootHalf);
-  const Tensor inner = (-near * kRootHalf).erf() + (far * kRootHalf).erf();
-  const Tensor log_mass =
-      at::where(outside, gaussian + tails.log(), inner.log()) - std::numbers::ln2;
-  const Tensor edge = at::where(outside, tails.reciprocal(), gaussian.exp() / inner);
-  const Tensor score = std::sqrt(2.0 / std::numbers::pi) * (-fall).expm1() * edge;
-
-  const Tensor thin_log_mass = spread.log() - 0.5 * (distance.square() + log_two_pi) +
-                               (fall.square() - spread.square()) / 24.0;
-  const Tensor thin_score = distance * (spread.square() / 12.0 - 1.0);
-  return {at::where(is_thin, thin_log_mass, log_mass), at::where(is_thin, thin_score, score)};
-}
 
 class BoxMixture : public AnalyticModel {
  public:
@@ -81,7 +39,7 @@ class BoxMixture : public AnalyticModel {
     const Tensor centre = (0.5 * shrink * (low_ + high_)).to(points.device());
     const Tensor spread = (shrink / sigma * (high_ - low_)).to(points.device());
     const Tensor offset = (points - centre) / sigma;
-    const Smeared smeared = smear(offset.abs(), spread);
+    const detail::Smeared smeared = detail::smear(offset.abs(), spread);
     // Relative to the nearest box of each coordinate: far out, where each is of size t^2 / 2, sums
     // over coordinates would lose what tells boxes of one row apart. Where all underflow to -inf
     // they are as near as each other.
@@ -89,7 +47,7 @@ class BoxMixture : public AnalyticModel {
     const Tensor relative = smeared.log_mass.clamp_min(kLowest) - nearest.clamp_min(kLowest);
     const Tensor log_terms = relative.sum(2) + log_heights_.to(points.device());
     const Tensor shares = detail::component_shares(log_terms).unsqueeze(2);
-    const Tensor pull = smeared.outward_score * offset.sign() / sigma;
+    const Tensor pull = smeared.slope * offset.sign() / sigma;
     // A box without a share adds nothing, however hard it pulls: 0 * inf is NaN.
     const Tensor score = (shares * pull).masked_fill(shares.eq(0.0), 0.0).sum(1);
     const double log_scale = static_cast<double>(low_.size(1)) * std::log(shrink);

@@ -14,11 +14,6 @@ namespace motet::detail {
 at::Tensor checked_input(const at::Tensor& x, const std::vector<int64_t>& event_shape,
                          const std::string& name);
 
-/// A setting as float64 on the CPU; a copy, so that the caller may change his tensor afterwards.
-at::Tensor own(const at::Tensor& values);
-/// Throws ConfigError for the first entry that is not good, counted in row-major order.
-void check_entries(const std::string& where, const std::string& what, const at::Tensor& values,
-                   const at::Tensor& is_good, const std::string& allowed);
 /// Where values are positive and finite.
 at::Tensor good_scale(const at::Tensor& values);
 

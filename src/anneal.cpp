@@ -11,12 +11,11 @@
 
 #include <torch/types.h>
 
-#include <array>
 #include <cmath>
 #include <limits>
-#include <span>
 #include <sstream>
 
+#include "anneal_crossing.hpp"
 #include "anneal_last_map.hpp"
 #include "anneal_mass.hpp"
 #include "anneal_pilot.hpp"
@@ -27,27 +26,6 @@
 
 namespace motet {
 namespace {
-
-constexpr std::array<std::string_view, 4> kPlacements{"none", "pure", "after_reverse",
-                                                      "before_reverse"};
-constexpr std::array<std::string_view, 3> kReverseSteps{"ancestral_beta_tilde", "ancestral_beta",
-                                                        "ddim"};
-constexpr std::array<std::string_view, 2> kWeightRules{"log_v", "v"};
-constexpr std::array<std::string_view, 4> kResamplings{"none", "systematic", "stratified",
-                                                       "residual"};
-constexpr std::array<std::string_view, 4> kLastMaps{"none", "rescale", "tweedie", "curvature"};
-
-template <typename Enum>
-Enum enum_from(const char* key, const std::string& name, std::span<const std::string_view> names) {
-  std::string allowed;
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (names[i] == name) {
-      return static_cast<Enum>(i);
-    }
-    allowed += (i == 0 ? "" : i + 1 == names.size() ? " or " : ", ") + std::string(names[i]);
-  }
-  throw ConfigError(std::string("anneal: ") + key + " = \"" + name + "\", must be " + allowed);
-}
 
 [[noreturn]] void fail_level(size_t position, const LevelPlan& plan, const std::string& problem) {
   throw ConfigError("anneal: level " + std::to_string(plan.level.index) + " (position " +
@@ -132,8 +110,7 @@ Tensor reverse_step(const ChainState& chains, const NoiseLevel& from, const Nois
     const double weight = from.sigma() * (from.sigma() - to.sigma() / scale);
     return reverse_mean(chains.x, score, weight, scale);
   }
-  const double shrink = (1.0 - to.alpha_bar) / (1.0 - from.alpha_bar);
-  const double variance = kind == ReverseStep::ancestral_beta ? beta : beta * shrink;
+  const double variance = detail::reverse_variance(from, to, kind);
   const Tensor noise =
       times_rows(rng.normal_like(chains.x), share.defined() ? share.sqrt() : Tensor());
   return reverse_mean(chains.x, score, beta, 1.0 / std::sqrt(alpha))
@@ -164,6 +141,7 @@ class Annealer {
     SampleResult result;
     result.x = state_.chains.x;
     result.levels = state_.levels;
+    result.shares = shares_;
     result.network_seconds = state_.network_seconds;
     report_weights(result);
     for (const LevelStats& level : state_.levels) {
@@ -254,9 +232,12 @@ class Annealer {
   }
 
   void ensure_evaluated(const Target& target) {
-    if (!state_.chains.eval.score.defined()) {
-      state_.chains.eval = target.evaluate(state_.chains.x);
+    if (state_.chains.eval.score.defined()) {
+      return;
     }
+    const Tensor& ledger = state_.crossing.ledger;
+    state_.chains.eval =
+        ledger.defined() ? target.evaluate(state_.chains.x, ledger) : target.begin(state_.chains.x);
   }
 
   void note_divergence(const Step& step) {
@@ -313,7 +294,17 @@ class Annealer {
       return;
     }
     const NoiseLevel& before = config_.levels[position() - 1].level;
+    const Eval& eval = state_.chains.eval;
     state_.log_weights = state_.log_weights + weight_increment(before, target.level());
+    const Tensor gain = detail::crossing_gain(state_.crossing, eval, before, target.level());
+    if (gain.defined()) {
+      state_.log_weights = state_.log_weights + gain;
+    }
+    if (eval.log_density.defined()) {  // outside a hard region
+      constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
+      state_.log_weights =
+          state_.log_weights.masked_fill(eval.log_density == kMinusInfinity, kMinusInfinity);
+    }
     Rng rng = resample_rng_.at(target.level().index, 0);
     const bool is_last = state_.level_position + 1 == num_levels();
     const detail::ResampleResult result =
@@ -333,15 +324,11 @@ class Annealer {
       return rows.defined() ? rows.index_select(0, ancestors) : rows;
     };
     ChainState& chains = state_.chains;
-    const bool shared = chains.eval.remainder.is_same(chains.eval.score);
     chains.x = taken(chains.x);
     chains.momentum = taken(chains.momentum);
+    chains.eval = detail::take_rows(chains.eval, ancestors);
     state_.divergence = taken(state_.divergence);
     state_.divergence_error = taken(state_.divergence_error);
-    chains.eval.score = taken(chains.eval.score);
-    chains.eval.log_density = taken(chains.eval.log_density);
-    chains.eval.remainder = shared ? chains.eval.score : taken(chains.eval.remainder);
-    chains.eval.square_sum = taken(chains.eval.square_sum);
   }
 
   void report_weights(SampleResult& result) const {
@@ -359,6 +346,11 @@ class Annealer {
   void leave_level(const Target& target) {
     close_stats(target);
     const bool is_last = state_.level_position + 1 == num_levels();
+    if (is_last && !target.tracked().empty()) {
+      ensure_evaluated(target);
+      const auto& model = dynamic_cast<const TrackingModel&>(target.model());
+      shares_ = model.shares(state_.chains.eval, state_.chains.x, target.level());
+    }
     const bool steps_back = !is_last && config_.placement != Placement::pure;
     if (steps_back || (is_last && config_.last_map != LastMap::none)) {
       ensure_evaluated(target);
@@ -367,6 +359,10 @@ class Annealer {
       }
       const Tensor moved = is_last ? last_map_from(target) : reverse_step_from(target.level());
       count_broken(target, moved);
+      if (steps_back) {
+        state_.crossing =
+            detail::cross(target, state_.chains, moved, next_level(), config_.reverse_step);
+      }
       state_.chains.x = moved;
     }
     book_costs(target);
@@ -384,13 +380,21 @@ class Annealer {
         detail::last_map(model_, target, state_.chains, config_.last_map, config_.curvature);
     stats().evaluations += mapped.evaluations;
     state_.network_seconds += mapped.seconds;
-    return mapped.x;
+    const Tensor stays = allowed(*model_, mapped.x);
+    if (!stays.defined()) {
+      return mapped.x;
+    }
+    // The map knows no walls; the chain's own place is inside.
+    const Tensor bare = state_.chains.x / std::sqrt(target.level().alpha_bar);
+    return at::where(detail::as_rows(stays, bare), mapped.x, bare);
   }
+
+  const NoiseLevel& next_level() const { return config_.levels[position() + 1].level; }
 
   Tensor reverse_step_from(const NoiseLevel& here) {
     Rng rng = reverse_rng_.at(here.index, 0);
-    const NoiseLevel& next = config_.levels[position() + 1].level;
-    return reverse_step(state_.chains, here, next, config_.reverse_step, state_.drift_share, rng);
+    return reverse_step(state_.chains, here, next_level(), config_.reverse_step, state_.drift_share,
+                        rng);
   }
 
   void book_costs(const Target& target) {
@@ -461,6 +465,7 @@ class Annealer {
   AnnealState state_;
   int64_t evaluations_booked_ = 0;
   double seconds_booked_ = 0.0;
+  Tensor shares_;            // of SampleResult
   double adapt_unit_ = 0.0;  // 1 / sqrt(F) of AdaptConfig at the last step
 };
 
@@ -523,6 +528,7 @@ SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const 
   detail::check_masses(config, kernel, *model);
   detail::check_weights(config, rng);
   detail::check_curvature(config, model);
+  detail::check_crossings(config, *model);
   check_start(resume == nullptr ? x_init : resume->chains.x, *model);
   if (resume != nullptr) {
     check_resume(*resume, config);
@@ -546,46 +552,18 @@ TuneResult tune(const ModelPtr& model, const NoiseSchedule& schedule, const Kern
     const Tensor& mass = result.pilot.levels[i].mass;
     fixed.levels[i].mass = mass.defined() ? mass : fixed.levels[i].mass;
   }
-  if (config.last_map == LastMap::curvature && config.curvature.empty() && x_init.size(0) > 0) {
+  const Traits found = traits(*model);
+  // Components of a mixture, and directions that a likelihood knows and others, have widths of their
+  // own: there each chain's own curvature serves better than a median.
+  const bool has_one_width = !found.has_mixture && !found.is_conditioned && !found.is_tracked;
+  if (config.last_map == LastMap::curvature && config.curvature.empty() && x_init.size(0) > 0 &&
+      has_one_width) {
     const at::NoGradGuard no_grad;
     const Target target(model, config.levels.back().level);
     fixed.curvature = detail::factor_curvatures(model, target, result.pilot.x);
     result.pilot.evaluations_per_chain += 2;
   }
   return result;
-}
-
-std::string to_string(Placement value) {
-  return std::string(kPlacements.at(static_cast<size_t>(value)));
-}
-std::string to_string(ReverseStep value) {
-  return std::string(kReverseSteps.at(static_cast<size_t>(value)));
-}
-std::string to_string(WeightRule value) {
-  return std::string(kWeightRules.at(static_cast<size_t>(value)));
-}
-std::string to_string(Resampling value) {
-  return std::string(kResamplings.at(static_cast<size_t>(value)));
-}
-std::string to_string(LastMap value) {
-  return std::string(kLastMaps.at(static_cast<size_t>(value)));
-}
-
-Placement placement_from(const std::string& name) {
-  return enum_from<Placement>("placement", name, kPlacements);
-}
-ReverseStep reverse_step_from(const std::string& name) {
-  return enum_from<ReverseStep>("reverse_step", name, kReverseSteps);
-}
-LastMap last_map_from(const std::string& name) {
-  return enum_from<LastMap>("last_map", name, kLastMaps);
-}
-
-WeightRule weight_rule_from(const std::string& name) {
-  return enum_from<WeightRule>("weights.rule", name, kWeightRules);
-}
-Resampling resampling_from(const std::string& name) {
-  return enum_from<Resampling>("weights.resampling", name, kResamplings);
 }
 
 }  // namespace motet

@@ -37,10 +37,11 @@ double median_chi_squared(int64_t d) {
 // Each chain's curvature of -log p along its score, (B) float64: the score's finite difference along
 // itself, a step of sigma / 20 long: small against every scale of the level (>= sigma), large
 // against float32 rounding.
-Tensor curvature_along_score(const Target& target, const Tensor& x, const Tensor& score) {
+Tensor curvature_along_score(const Target& target, const Tensor& x, const Eval& eval) {
+  const Tensor& score = eval.score;
   const double length = 0.05 * target.level().sigma();
   const Tensor direction = score / as_rows(score.flatten(1).norm(2, 1).clamp_min(1e-30), score);
-  const Tensor moved = target.evaluate(x.add(direction, length)).score;
+  const Tensor moved = target.evaluate_from(x.add(direction, length), x, eval).score;
   return ((score - moved) * direction).to(at::kDouble).flatten(1).sum(1).div_(length);
 }
 
@@ -125,7 +126,7 @@ std::vector<double> factor_curvatures(const ModelPtr& model, const Target& targe
   std::vector<double> curvatures;
   for (const Term& term : factors(model)) {
     const Target factor(term.model, target.level());
-    const Tensor found = curvature_along_score(factor, x, factor.evaluate(x).score);
+    const Tensor found = curvature_along_score(factor, x, factor.evaluate(x));
     const Tensor finite = found.masked_select(at::isfinite(found));
     curvatures.push_back(finite.numel() > 0 ? finite.median().item<double>() : 0.0);
   }
@@ -165,9 +166,9 @@ Mapped last_map(const ModelPtr& model, const Target& target, const ChainState& c
     mapped.x = mapped.x * scale;
     return mapped;
   }
-  const Tensor curvature = curvatures.empty()
-                               ? as_rows(curvature_along_score(target, chains.x, score), score)
-                               : at::scalar_tensor(curvatures[0], at::kDouble);
+  const Tensor curvature =
+      curvatures.empty() ? as_rows(curvature_along_score(target, chains.x, chains.eval), score)
+                         : at::scalar_tensor(curvatures[0], at::kDouble);
   const Tensor weight = contraction(curvature, variance).to(score.options());
   return {(chains.x + weight * score).mul_(scale)};
 }

@@ -172,7 +172,8 @@ void check_weights(const AnnealConfig& config, const Rng& rng) {
 }
 
 Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule) {
-  const Tensor square = square_norm(eval.score);
+  const Tensor square =
+      square_norm(eval.twist_score.defined() ? eval.score - eval.twist_score : eval.score);
   if (!eval.square_sum.defined()) {
     return at::zeros_like(square);
   }

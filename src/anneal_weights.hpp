@@ -9,8 +9,8 @@ namespace motet::detail {
 void check_weights(const AnnealConfig& config, const Rng& rng);
 
 /// Rate at which log w grows as noise falls, halved for the trapezoid, (B) float64:
-///   log_v: 1/2 sigma^2 A,  v: 1/2 alpha_bar A,  A = |s|^2 - sum_i a_i |s_i|^2.
-/// `eval` must carry square_sum or be of a single factor (rate 0).
+///   log_v: 1/2 sigma^2 A,  v: 1/2 alpha_bar A,  A = |s - twist_score|^2 - square_sum.
+/// 0 for a law that diffuses, whose square_sum is undefined.
 Tensor weight_rate(const Eval& eval, const NoiseLevel& level, WeightRule rule);
 
 /// What the rate gains, and its statistical error, where chains take the share c of each reverse

@@ -44,6 +44,46 @@ Tensor get_or_undefined(const TensorFile& file, const std::string& name,
   return found == file.tensors.end() ? Tensor() : found->second.clone().to(at::Device(device));
 }
 
+std::string part_prefix(const std::string& prefix, size_t part) {
+  return prefix + "part." + std::to_string(part) + ".";
+}
+
+void put_eval(TensorFile& file, const std::string& prefix, const Eval& eval) {
+  put_defined(file, prefix + "score", eval.score);
+  put_defined(file, prefix + "log_density", eval.log_density);
+  put_defined(file, prefix + "remainder", eval.remainder);
+  put_defined(file, prefix + "square_sum", eval.square_sum);
+  put_defined(file, prefix + "slope", eval.slope);
+  put_defined(file, prefix + "twist", eval.twist);
+  put_defined(file, prefix + "twist_score", eval.twist_score);
+  put_defined(file, prefix + "ledger", eval.ledger);
+  for (size_t i = 0; i < eval.parts.size(); ++i) {
+    put_eval(file, part_prefix(prefix, i), eval.parts[i]);
+  }
+}
+
+Eval get_eval(const TensorFile& file, const std::string& prefix, const std::string& device) {
+  const auto get = [&](const char* name) { return get_or_undefined(file, prefix + name, device); };
+  Eval eval;
+  eval.score = get("score");
+  eval.log_density = get("log_density");
+  eval.remainder = get("remainder");
+  eval.square_sum = get("square_sum");
+  eval.slope = get("slope");
+  eval.twist = get("twist");
+  eval.twist_score = get("twist_score");
+  eval.ledger = get("ledger");
+  // Only a composition has parts, and these have none.
+  for (size_t i = 0; prefix == "chains."; ++i) {
+    Eval part = get_eval(file, part_prefix(prefix, i), device);
+    if (!part.score.defined()) {
+      break;
+    }
+    eval.parts.push_back(std::move(part));
+  }
+  return eval;
+}
+
 void compare(const std::string& path, const Identity& saved, const Identity& now) {
   const auto differs = [&](const std::string& key, const std::string& was, const std::string& is) {
     throw ConfigError("checkpoint: " + path + ": made with " + key + " = " + was +
@@ -103,10 +143,25 @@ void check_chains(const AnnealState& state, const std::string& path) {
   }
   check("chains.x", chains.x, chains.x.sizes());
   check("chains.momentum", chains.momentum, chains.x.sizes());
-  check("chains.score", chains.eval.score, chains.x.sizes());
-  check("chains.remainder", chains.eval.remainder, chains.x.sizes());
-  check("chains.log_density", chains.eval.log_density, {chains.x.size(0)});
-  check("chains.square_sum", chains.eval.square_sum, {chains.x.size(0)});
+  const auto check_eval = [&](const Eval& eval) {
+    check("chains.score", eval.score, chains.x.sizes());
+    check("chains.remainder", eval.remainder, chains.x.sizes());
+    check("chains.twist_score", eval.twist_score, chains.x.sizes());
+    check("chains.log_density", eval.log_density, {chains.x.size(0)});
+    check("chains.square_sum", eval.square_sum, {chains.x.size(0)});
+    check("chains.slope", eval.slope, {chains.x.size(0)});
+    check("chains.twist", eval.twist, {chains.x.size(0)});
+  };
+  check_eval(chains.eval);
+  for (const Eval& part : chains.eval.parts) {
+    check_eval(part);
+  }
+  check("crossing.slope", state.crossing.slope, {chains.x.size(0)});
+  check("crossing.twist", state.crossing.twist, {chains.x.size(0)});
+  for (const Tensor& ledger : {chains.eval.ledger, state.crossing.ledger}) {
+    check("ledger", ledger,
+          {chains.x.size(0), ledger.defined() && ledger.dim() == 2 ? ledger.size(1) : 0});
+  }
   check("weights.log_weights", state.log_weights, {chains.x.size(0)});
   check("weights.rate", state.weight_rate, {chains.x.size(0)});
   check("weights.share", state.drift_share, {chains.x.size(0)});
@@ -359,10 +414,10 @@ void pack(const AnnealState& state, TensorFile& file) {
   put_defined(file, "anneal.num_invalid", state.num_invalid);
   put_defined(file, "chains.x", state.chains.x);
   put_defined(file, "chains.momentum", state.chains.momentum);
-  put_defined(file, "chains.score", state.chains.eval.score);
-  put_defined(file, "chains.log_density", state.chains.eval.log_density);
-  put_defined(file, "chains.remainder", state.chains.eval.remainder);
-  put_defined(file, "chains.square_sum", state.chains.eval.square_sum);
+  put_eval(file, "chains.", state.chains.eval);
+  put_defined(file, "crossing.ledger", state.crossing.ledger);
+  put_defined(file, "crossing.slope", state.crossing.slope);
+  put_defined(file, "crossing.twist", state.crossing.twist);
   put_defined(file, "weights.log_weights", state.log_weights);
   put_defined(file, "weights.rate", state.weight_rate);
   put_defined(file, "weights.share", state.drift_share);
@@ -387,10 +442,10 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   state.num_invalid = get_or_undefined(file, "anneal.num_invalid", device);
   state.chains.x = get_or_undefined(file, "chains.x", device);
   state.chains.momentum = get_or_undefined(file, "chains.momentum", device);
-  state.chains.eval.score = get_or_undefined(file, "chains.score", device);
-  state.chains.eval.log_density = get_or_undefined(file, "chains.log_density", device);
-  state.chains.eval.remainder = get_or_undefined(file, "chains.remainder", device);
-  state.chains.eval.square_sum = get_or_undefined(file, "chains.square_sum", device);
+  state.chains.eval = get_eval(file, "chains.", device);
+  state.crossing.ledger = get_or_undefined(file, "crossing.ledger", device);
+  state.crossing.slope = get_or_undefined(file, "crossing.slope", device);
+  state.crossing.twist = get_or_undefined(file, "crossing.twist", device);
   state.log_weights = get_or_undefined(file, "weights.log_weights", device);
   state.weight_rate = get_or_undefined(file, "weights.rate", device);
   state.drift_share = get_or_undefined(file, "weights.share", device);

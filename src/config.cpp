@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "config_classes.hpp"
 #include "config_keys.hpp"
 #include "config_laws.hpp"
+#include "config_target.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/run.hpp"
@@ -71,34 +73,6 @@ CheckpointConfig read_checkpoint(const Settings& settings, const std::string& di
     config.path = beside(directory, settings.get<std::string>("checkpoint.path"));
   }
   return config;
-}
-
-std::vector<TermConfig> read_terms(const Settings& settings, const std::string& directory) {
-  std::vector<TermConfig> terms;
-  for (const std::string& name : settings.names_under("model")) {
-    const std::string prefix = "model." + name + ".";
-    TermConfig term;
-    term.name = name;
-    term.law = read_law(settings, prefix, name);
-    if (settings.given(prefix + "weights")) {
-      term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
-    }
-    if (settings.given(prefix + "exponent")) {
-      term.exponent = settings.get<double>(prefix + "exponent");
-    }
-    if (settings.given(prefix + "score_only")) {
-      term.score_only = settings.get<bool>(prefix + "score_only");
-    }
-    if (term.weights.empty() == (term.law == nullptr)) {
-      settings.fail_whole("[model." + name + "] must have exactly one of weights and law");
-    }
-    terms.push_back(std::move(term));
-  }
-  if (terms.empty()) {
-    settings.fail_whole(
-        "no [model.NAME] table; name at least one factor, with weights = \"FILE\" or law = ...");
-  }
-  return terms;
 }
 
 // One number or a list of them.
@@ -224,6 +198,13 @@ DataConfig read_data(const Settings& settings, const std::string& directory) {
   }
   const int num_given =
       (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) + (data.file.empty() ? 0 : 1);
+  data.classes = detail::read_classes(settings, "data.", "data");
+  if (settings.given("data.labels")) {
+    if (data.file.empty()) {
+      settings.fail("data.labels", "but data.file is not given; labels are of its rows");
+    }
+    data.labels = beside(directory, settings.get<std::string>("data.labels"));
+  }
   if (num_given != 1) {
     settings.fail_whole("[data] must have exactly one of set, file and law");
   }
@@ -264,10 +245,12 @@ constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 
 SampleConfig parse_config(std::string_view toml, const std::string& name,
                           const std::vector<std::string>& overrides, const std::string& directory) {
-  const Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
+  Settings settings = Settings::parse(toml, name, detail::sample_keys(), overrides);
   SampleConfig config;
   config.name = name;
-  config.terms = read_terms(settings, directory);
+  detail::TargetSettings target_settings = detail::read_target(settings, directory);
+  config.target = std::move(target_settings.target);
+  config.terms = std::move(target_settings.terms);
   if (settings.given_under("schedule")) {
     config.schedule = read_schedule(settings);
   }
@@ -298,6 +281,7 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   job.data = read_data(settings, directory);
   TrainConfig& train = job.train;
   train.network = read_network(settings);
+  detail::check_classes(settings, job.data, train.network);
   train.schedule = read_schedule(settings);
   train.network.num_levels = train.schedule.num_levels();
   train.num_steps = settings.get<int64_t>("train.num_steps");

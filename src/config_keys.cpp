@@ -1,6 +1,7 @@
 // What a config may say: one row a key. docs/config.md is generated from these tables.
 #include "config_keys.hpp"
 
+#include "config_classes.hpp"
 #include "config_laws.hpp"
 #include "motet/preset.hpp"
 #include "motet/train.hpp"
@@ -78,6 +79,12 @@ std::vector<Key> checkpoint_keys() {
 
 std::vector<Key> run_keys() {
   return {
+      {.name = "target",
+       .types = {text},
+       .doc =
+           "what to sample, as an expression of [model.NAME] tables, laws by name and weights "
+           "files in quotes: \"ring * bar^0.5\" (docs/expressions.md); absent: the product of all "
+           "[model.NAME]"},
       {.name = "num_samples",
        .types = {integer},
        .fallback = "2000",
@@ -128,15 +135,25 @@ std::vector<Key> model_keys() {
       {.name = "model.*.weights",
        .types = {text},
        .doc = "safetensors file of a trained network, relative to the config"},
+      {.name = "model.*.expression",
+       .types = {text},
+       .doc = "an expression that target, or another expression, uses by this name"},
       {.name = "model.*.exponent",
        .types = {number},
-       .doc = "power of this factor in the product (1.0); negative: negation"},
+       .doc = "power of this factor in the product (1.0); negative: negation; with target, powers "
+              "stand there"},
       {.name = "model.*.score_only",
        .types = {boolean},
        .doc = "hide the factor's log density, so that ratios integrate its score (false)"},
   };
   const std::vector<Key> law = law_keys("model.*", "an analytic law instead of a network");
   keys.insert(keys.end(), law.begin(), law.end());
+  const std::vector<Key> likelihood = likelihood_keys();
+  keys.insert(keys.end(), likelihood.begin(), likelihood.end());
+  const std::vector<Key> classifier = classifier_keys("model.*");
+  keys.insert(keys.end(), classifier.begin(), classifier.end());
+  const std::vector<Key> likelihood = likelihood_keys();
+  keys.insert(keys.end(), likelihood.begin(), likelihood.end());
   return keys;
 }
 
@@ -321,6 +338,10 @@ std::vector<Key> data_keys() {
        .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll"},
        .doc = "a built-in set of points in the plane"},
       {.name = "data.file", .types = {text}, .doc = "a .npy file (N, d), relative to the config"},
+      {.name = "data.labels",
+       .types = {text},
+       .doc = "a .npy file (N) beside data.file: the class of each row, counted from 0; for "
+              "classifiers"},
   };
   const std::vector<Key> law = law_keys("data", "an analytic law, drawn afresh");
   keys.insert(keys.end(), law.begin(), law.end());
@@ -339,9 +360,10 @@ std::vector<Key> network_keys() {
       {.name = "network.parameterisation",
        .types = {text},
        .fallback = "\"score\"",
-       .choices = {"score", "energy_norm", "energy_residual"},
+       .choices = {"score", "energy_norm", "energy_residual", "classifier"},
        .doc = "score: the network is eps; energy_norm: E = ||f||^2; energy_residual: "
-              "E = ||f - x||^2, as the reference code has it"},
+              "E = ||f - x||^2, as the reference code has it; classifier: log p(label | x_t) = "
+              "log softmax(f)_label, for guidance, of data with classes"},
       {.name = "network.width",
        .types = {integer},
        .fallback = "128",
@@ -451,7 +473,8 @@ std::vector<Key> optimiser_keys() {
       {.name = "train.reference_path",
        .types = {boolean},
        .fallback = "false",
-       .doc = "plain autograd instead of the hand-written passes: slower, the definition"},
+       .doc = "plain autograd instead of the hand-written passes: slower, the definition; always "
+              "of classifiers"},
       {.name = "train.held_out_every",
        .types = {integer},
        .fallback = "1000",

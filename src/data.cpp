@@ -6,6 +6,7 @@
 #include <numbers>
 #include <sstream>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/train.hpp"
 
@@ -40,6 +41,61 @@ class ArrayData final : public DataSet {
  private:
   Tensor rows_;
   std::string name_;
+};
+
+/// Rows that each have a class.
+class LabelledArray final : public LabelledData {
+ public:
+  LabelledArray(Tensor rows, Tensor labels, std::string name)
+      : rows_(std::move(rows)), labels_(std::move(labels)), name_(std::move(name)) {}
+  Draw sample_labelled(int64_t num_samples, Rng& rng) const override {
+    const Tensor u = rng.uniform(num_samples, rows_);
+    const Tensor index = (u * rows_.size(0)).floor().to(at::kLong);
+    return {rows_.index_select(0, index), labels_.index_select(0, index)};
+  }
+  int64_t num_classes() const override { return labels_.max().item<int64_t>() + 1; }
+  int64_t event_dim() const override { return rows_.size(1); }
+  std::string describe() const override { return name_; }
+
+ private:
+  Tensor rows_, labels_;
+  std::string name_;
+};
+
+/// A data set for each class. Every class is drawn for every row, each from a generator of its own,
+/// so that a row does not depend on the classes of the others.
+class ClassesData final : public LabelledData {
+ public:
+  ClassesData(std::vector<DataSetPtr> classes, const std::vector<double>& weights)
+      : classes_(std::move(classes)) {
+    const Tensor shares = at::tensor(weights, at::kDouble);
+    cumulative_ = shares.cumsum(0) / shares.sum();
+    cumulative_[-1] = 1.0;  // a uniform above a sum rounded down must still find a class
+  }
+  Draw sample_labelled(int64_t num_samples, Rng& rng) const override {
+    const Tensor u = rng.uniform(num_samples, cumulative_);
+    const Tensor labels = at::searchsorted(cumulative_, u, /*out_int32=*/false, /*right=*/true);
+    Tensor points = at::zeros({num_samples, event_dim()}, at::kDouble);
+    for (size_t k = 0; k < classes_.size(); ++k) {
+      Rng own = rng.split("class " + std::to_string(k));
+      const Tensor drawn = classes_[k]->sample(num_samples, own).to(at::kDouble);
+      points = at::where(labels.eq(static_cast<int64_t>(k)).unsqueeze(1), drawn, points);
+    }
+    return {points, labels};
+  }
+  int64_t num_classes() const override { return static_cast<int64_t>(classes_.size()); }
+  int64_t event_dim() const override { return classes_.front()->event_dim(); }
+  std::string describe() const override {
+    std::string text = "classes(";
+    for (const DataSetPtr& data : classes_) {
+      text += (data == classes_.front() ? "" : ", ") + data->describe();
+    }
+    return text + ")";
+  }
+
+ private:
+  std::vector<DataSetPtr> classes_;
+  Tensor cumulative_;  // (K), last entry 1
 };
 
 /// A formula that turns uniform and normal numbers into points of the plane.
@@ -122,7 +178,10 @@ DataSetPtr analytic_data(AnalyticPtr law) {
   return std::make_shared<AnalyticData>(std::move(law));
 }
 
-DataSetPtr array_data(const Tensor& rows, std::string name) {
+namespace {
+
+// Rows (N, d), all finite, as float64; DataError for others.
+Tensor checked_rows(const Tensor& rows, const std::string& name) {
   const std::string where = "data: \"" + name + "\"";
   if (!rows.defined() || rows.dim() != 2 || rows.size(0) < 1 || rows.size(1) < 1) {
     std::ostringstream shape;
@@ -136,7 +195,75 @@ DataSetPtr array_data(const Tensor& rows, std::string name) {
     throw DataError(where + ": row " + std::to_string(first) + " is not finite (" +
                     std::to_string(is_bad.sum().item<int64_t>()) + " such rows); remove them");
   }
-  return std::make_shared<ArrayData>(copy, std::move(name));
+  return copy;
+}
+
+// The class of each of num_rows rows as int64; DataError for others.
+Tensor checked_labels(const Tensor& labels, int64_t num_rows, const std::string& name) {
+  const std::string where = "data: \"" + name + "\": labels ";
+  if (!labels.defined() || labels.sizes() != at::IntArrayRef{num_rows}) {
+    throw DataError(where + "have shape " +
+                    (labels.defined() ? detail::shape_text(labels.sizes()) : "(undefined)") +
+                    ", must be (" + std::to_string(num_rows) + "), one for each row");
+  }
+  const Tensor values = labels.detach().to(at::kCPU, at::kDouble);
+  constexpr double kMostClasses = 65536.0;  // as many as a weights file takes
+  const Tensor is_bad = values.eq(values.floor())
+                            .logical_and(values.ge(0.0))
+                            .logical_and(values.lt(kMostClasses))
+                            .logical_not();
+  if (is_bad.any().item<bool>()) {
+    const int64_t first = is_bad.nonzero()[0].item<int64_t>();
+    std::ostringstream text;
+    text << where << "[" << first << "] = " << values[first].item<double>()
+         << ", must be a whole number from 0 to 65535";
+    throw DataError(text.str());
+  }
+  if (values.max().item<double>() < 1.0) {
+    throw DataError(where + "are all 0, must be of two classes at least");
+  }
+  return values.to(at::kLong);
+}
+
+void check_classes(const std::vector<DataSetPtr>& classes, const std::vector<double>& weights) {
+  if (classes.size() < 2 || classes.size() != weights.size()) {
+    throw ConfigError("data: labelled_data() was given " + std::to_string(classes.size()) +
+                      " classes and " + std::to_string(weights.size()) +
+                      " weights, must be as many of both, at least 2");
+  }
+  for (size_t k = 0; k < classes.size(); ++k) {
+    const std::string where = "data: class " + std::to_string(k) + " ";
+    if (classes[k] == nullptr) {
+      throw ConfigError(where + "is null");
+    }
+    if (classes[k]->event_dim() != classes[0]->event_dim()) {
+      throw ShapeError(where + "has " + std::to_string(classes[k]->event_dim()) +
+                       " dimensions, but class 0 has " + std::to_string(classes[0]->event_dim()));
+    }
+    if (!(weights[k] > 0.0 && std::isfinite(weights[k]))) {
+      std::ostringstream text;
+      text << where << "has weight " << weights[k] << ", must be > 0 and finite";
+      throw ConfigError(text.str());
+    }
+  }
+}
+
+}  // namespace
+
+DataSetPtr array_data(const Tensor& rows, std::string name) {
+  const Tensor checked = checked_rows(rows, name);
+  return std::make_shared<ArrayData>(checked, std::move(name));
+}
+
+DataSetPtr array_data(const Tensor& rows, const Tensor& labels, std::string name) {
+  const Tensor checked = checked_rows(rows, name);
+  const Tensor classes = checked_labels(labels, checked.size(0), name);
+  return std::make_shared<LabelledArray>(checked, classes, std::move(name));
+}
+
+DataSetPtr labelled_data(std::vector<DataSetPtr> classes, std::vector<double> weights) {
+  check_classes(classes, weights);
+  return std::make_shared<ClassesData>(std::move(classes), weights);
 }
 
 }  // namespace motet

@@ -137,6 +137,12 @@ class Diagnoser {
     if (target_ == nullptr) {
       throw ConfigError("diagnose: no model given (null), must be a model");
     }
+    if (traits(*target_).is_tracked) {
+      throw ConfigError("diagnose: \"" + target_->describe() +
+                        "\" tracks log densities along each chain, but the checks ask for the "
+                        "target at single points; look at the components' shares that a run of it "
+                        "reports, or diagnose the components");
+    }
     if (sampler_.anneal.adapt) {
       throw ConfigError("diagnose: the step sizes of sampler \"" + sampler_.name +
                         "\" are still to be found; give the plan that tune() returns");

@@ -63,10 +63,15 @@ std::string dtype_text(c10::ScalarType dtype) {
 
 void check_points(const at::Tensor& x, const std::vector<int64_t>& event_shape,
                   const std::string& model_name) {
+  check_points_of("model \"" + model_name + "\"", x, event_shape);
+}
+
+void check_points_of(const std::string& owner, const at::Tensor& x,
+                     const std::vector<int64_t>& event_shape) {
   // "(B, 2)": what a batch of the event shape looks like.
   const std::string batch =
       event_shape.empty() ? "(B)" : "(B, " + shape_text(event_shape).substr(1);
-  const std::string where = "model \"" + model_name + "\": x ";
+  const std::string where = owner + ": x ";
   if (!x.defined()) {
     throw ShapeError(where + "is undefined, must be " + batch);
   }
@@ -77,6 +82,23 @@ void check_points(const at::Tensor& x, const std::vector<int64_t>& event_shape,
     throw ShapeError(where + "has dtype " + c10::toString(x.scalar_type()) +
                      ", must be Float or Double");
   }
+}
+
+at::Tensor own(const at::Tensor& values) {
+  return values.detach().to(at::kCPU, at::kDouble, /*non_blocking=*/false, /*copy=*/true);
+}
+
+void check_entries(const std::string& where, const std::string& what, const at::Tensor& values,
+                   const at::Tensor& is_good, const std::string& allowed) {
+  const at::Tensor bad = is_good.flatten().logical_not().nonzero();
+  if (bad.numel() == 0) {
+    return;
+  }
+  const auto index = bad[0].item<int64_t>();
+  std::ostringstream text;
+  text << where << ": entry " << index << " of " << what << " = "
+       << values.flatten()[index].item<double>() << ", must be " << allowed;
+  throw ConfigError(text.str());
 }
 
 }  // namespace motet::detail

@@ -19,5 +19,15 @@ std::string dtype_text(c10::ScalarType dtype);
 /// Throws ShapeError, naming the model, unless x is (B, *event) of float32 or float64.
 void check_points(const at::Tensor& x, const std::vector<int64_t>& event_shape,
                   const std::string& model_name);
+/// The same for what is no model: `owner` is "likelihood "NAME"".
+void check_points_of(const std::string& owner, const at::Tensor& x,
+                     const std::vector<int64_t>& event_shape);
+
+/// A setting as float64 on the CPU; a copy, so that the caller may change his tensor afterwards.
+at::Tensor own(const at::Tensor& values);
+/// Throws ConfigError "WHERE: entry I of WHAT = VALUE, must be ALLOWED" for the first entry,
+/// counted in row-major order, that is not good.
+void check_entries(const std::string& where, const std::string& what, const at::Tensor& values,
+                   const at::Tensor& is_good, const std::string& allowed);
 
 }  // namespace motet::detail

@@ -38,6 +38,13 @@ Eval select(const Tensor& mask, const Eval& yes, const Eval& no) {
               select(mask, yes.square_sum, no.square_sum)};
   const bool shared = yes.remainder.is_same(yes.score) && no.remainder.is_same(no.score);
   result.remainder = shared ? result.score : select(mask, yes.remainder, no.remainder);
+  result.slope = select(mask, yes.slope, no.slope);
+  result.twist = select(mask, yes.twist, no.twist);
+  result.twist_score = select(mask, yes.twist_score, no.twist_score);
+  result.ledger = select(mask, yes.ledger, no.ledger);
+  for (size_t i = 0; i < yes.parts.size(); ++i) {
+    result.parts.push_back(select(mask, yes.parts[i], no.parts[i]));
+  }
   return result;
 }
 
@@ -64,6 +71,13 @@ Step take_valid(const ChainState& now, const ChainState& proposed) {
           {valid, at::zeros_like(valid, at::kDouble), valid.logical_not().sum()}};
 }
 
+// The proposal's Eval with its ledger as the log ratio found it.
+void settle(const RatioPair& ratio, ChainState& proposed) {
+  if (ratio.back.score.defined()) {
+    proposed.eval = ratio.back;
+  }
+}
+
 struct LangevinProposal {
   ChainState state;
   Tensor mean;  // of the proposal's law
@@ -72,7 +86,7 @@ struct LangevinProposal {
 LangevinProposal propose(const Target& target, const ChainState& now, double step_size, Rng& rng) {
   const Tensor mean = now.x.add(now.eval.score, step_size);
   const Tensor y = mean.add(rng.normal_like(now.x), std::sqrt(2.0 * step_size));
-  return {{y, target.evaluate(y), {}}, mean};
+  return {{y, target.evaluate_from(y, now.x, now.eval), {}}, mean};
 }
 
 void check_hmc(const HmcConfig& config) {
@@ -132,7 +146,7 @@ Trajectory integrate(const Target& target, const ChainState& now, double step_si
   for (int64_t i = 1; i <= config.num_leapfrog; ++i) {
     const Tensor velocity = mass.defined() ? momentum / mass : momentum;
     const Tensor x = result.path.points.back().add(velocity, step_size);
-    const Eval eval = target.evaluate(x);
+    const Eval eval = target.evaluate_from(x, result.path.points.back(), result.path.evals.back());
     momentum = momentum.add(eval.score, i == config.num_leapfrog ? 0.5 * step_size : step_size);
     result.path.points.push_back(x);
     result.path.evals.push_back(eval);
@@ -193,12 +207,13 @@ Mala::Mala(LogRatioPtr ratio) : ratio_(checked(std::move(ratio), "mala")) {}
 Step Mala::step(const Target& target, const ChainState& now, double step_size, Rng& rng) const {
   check_step_size("mala", step_size);
   const double variance = 2.0 * step_size;
-  const auto [proposed, mean] = propose(target, now, step_size, rng);
+  auto [proposed, mean] = propose(target, now, step_size, rng);
+  const RatioPair ratio =
+      ratio_->estimate_pair(target, {{now.x, proposed.x}, {now.eval, proposed.eval}});
+  settle(ratio, proposed);
   const Tensor mean_back = proposed.x.add(proposed.eval.score, step_size);
-  const Tensor log_ratio =
-      ratio_->estimate(target, {{now.x, proposed.x}, {now.eval, proposed.eval}});
-  const Tensor log_accept =
-      log_ratio + log_normal(now.x, mean_back, variance) - log_normal(proposed.x, mean, variance);
+  const Tensor log_accept = ratio.estimate + log_normal(now.x, mean_back, variance) -
+                            log_normal(proposed.x, mean, variance);
   return metropolis(now, proposed, log_accept, rng);
 }
 
@@ -233,6 +248,7 @@ Step Hmc::step(const Target& target, const ChainState& now, double step_size, Rn
   const Tensor kinetic_before = kinetic_energy(trajectory.start.momentum, mass);
   const Tensor kinetic_after = kinetic_energy(trajectory.end.momentum, mass);
   const RatioPair ratio = ratio_->estimate_pair(target, trajectory.path);
+  settle(ratio, trajectory.end);
   Step step =
       metropolis(trajectory.start, trajectory.end, ratio.estimate + kinetic_before - kinetic_after,
                  rng, on_rejection_ == OnRejection::flip);

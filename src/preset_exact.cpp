@@ -12,6 +12,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "compose_tree.hpp"
 #include "model_rows.hpp"
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
@@ -43,9 +44,7 @@ int64_t sum_of_base_steps(int64_t count) {
   return sum;
 }
 
-double log_v(const NoiseLevel& level) {
-  return std::log((1.0 - level.alpha_bar) / level.alpha_bar);
-}
+using detail::log_v;
 
 // From `first` to 0, each about `spacing` below the one before in log v.
 std::vector<int64_t> levels_spaced(const NoiseSchedule& schedule, int64_t first, double spacing) {
@@ -106,6 +105,39 @@ int64_t choose_first(const ModelPtr& target, const NoiseSchedule& schedule, cons
   return high;
 }
 
+// The lowest level with alpha_bar <= kHighNoise, or the highest there is.
+int64_t high_noise_level(const NoiseSchedule& schedule) {
+  int64_t level = schedule.num_levels() - 1;
+  while (level > 0 && schedule.level(level - 1).alpha_bar <= kHighNoise) {
+    --level;
+  }
+  return level;
+}
+
+// Ledgers and ramps begin where every leaf is a Gaussian. From there to where the first leaf shows
+// itself the way is long in log v and nothing happens on it: a few wide steps.
+std::vector<int64_t> levels_from_high_noise(const ModelPtr& target, const NoiseSchedule& schedule,
+                                            int64_t count, const Rng& rng,
+                                            const std::string& device) {
+  constexpr double kWideStep = 1.5;  // of log v
+  int64_t first = 0;
+  for (const ModelPtr& leaf : leaves(target)) {
+    first = std::max(first, choose_first(leaf, schedule, rng, device));
+  }
+  std::vector<int64_t> levels;
+  for (int64_t next = high_noise_level(schedule); next > first;) {
+    levels.push_back(next);
+    const double wanted = log_v(schedule.level(next)) - kWideStep;
+    do {
+      --next;
+    } while (next > first && log_v(schedule.level(next)) > wanted);
+  }
+  const auto left = std::max<int64_t>(count - static_cast<int64_t>(levels.size()), kMinLevels);
+  const std::vector<int64_t> rest = spread_levels(schedule, first, left);
+  levels.insert(levels.end(), rest.begin(), rest.end());
+  return levels;
+}
+
 void check_levels(const std::vector<int64_t>& levels, const NoiseSchedule& schedule) {
   for (const int64_t index : levels) {
     schedule.level(index);  // throws for one that is not there
@@ -141,12 +173,16 @@ std::vector<LevelPlan> make_plan(const NoiseSchedule& schedule, const std::vecto
 
 }  // namespace
 
+double start_sd(const Model& target, const NoiseLevel& level) {
+  return level.sigma() / std::sqrt(total_exponent(target, level));
+}
+
 double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_t num_chains,
                          const Rng& rng, const std::string& device) {
   std::vector<int64_t> shape = target->event_shape();
   const double num_coordinates = static_cast<double>(c10::multiply_integers(shape));
   shape.insert(shape.begin(), num_chains);
-  const double variance = (1.0 - level.alpha_bar) / total_exponent(*target);
+  const double variance = (1.0 - level.alpha_bar) / total_exponent(*target, level);
   Rng draws = rng;
   const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
   const Tensor x = draws.normal_like(at::empty(shape, options)) * std::sqrt(variance);
@@ -158,22 +194,27 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
 
 Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule,
                            const ExactConfig& config, const Rng& rng, const std::string& device) {
-  const double exponent = total_exponent(*target);
-  if (!(exponent > 0.0)) {
+  const Traits found = traits(*target);
+  const bool from_high_noise = found.is_tracked || found.has_slope;
+  const int64_t top = from_high_noise ? high_noise_level(schedule) : schedule.num_levels() - 1;
+  if (const double exponent = total_exponent(*target, schedule.level(top)); !(exponent > 0.0)) {
     throw ConfigError("exact: the exponents of " + target->describe() + " sum to " +
                       std::to_string(exponent) +
                       ", must be > 0: at high noise the target would be no law; give a larger "
-                      "exponent to a positive factor, or add one");
+                      "exponent to a positive factor, add one, or ramp a negative one");
   }
   const int64_t num_leapfrog = choose_leapfrogs(config);
   // The last map of several factors looks at each of them once more.
-  const int64_t last_map = factors(target).size() > 1 ? 1 : 0;
+  const bool has_own_curvatures = found.has_mixture || found.is_conditioned || found.is_tracked;
+  const int64_t last_map = has_own_curvatures || factors(target).size() > 1 ? 1 : 0;
   std::vector<int64_t> levels = config.levels;
   if (levels.empty()) {
     const int64_t count =
         std::clamp((config.evaluations - last_map - 9 * num_leapfrog) / (1 + num_leapfrog),
                    kMinLevels, kMaxLevels);
-    levels = spread_levels(schedule, choose_first(target, schedule, rng, device), count);
+    levels = from_high_noise
+                 ? levels_from_high_noise(target, schedule, count, rng, device)
+                 : spread_levels(schedule, choose_first(target, schedule, rng, device), count);
   }
   check_levels(levels, schedule);
   Sampler sampler;
@@ -188,7 +229,7 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
   anneal.levels = make_plan(schedule, levels, config.evaluations, num_leapfrog, last_map);
   anneal.placement = Placement::before_reverse;
   anneal.last_map = LastMap::curvature;
-  anneal.weights = WeightConfig{.matched = true};
+  anneal.weights = WeightConfig{.matched = !found.is_tracked && !found.has_twist};
   // A trajectory that turns a Gaussian by a quarter of its period makes the point independent of
   // where it began; a longer one comes back.
   anneal.adapt = AdaptConfig{.cap = 0.5 * std::numbers::pi / static_cast<double>(num_leapfrog)};
@@ -198,7 +239,7 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
     // acceptance asks for is followed slowly.
     anneal.adapt->rate = kSlowRate;
   }
-  sampler.start_sd = anneal.levels.front().level.sigma() / std::sqrt(exponent);
+  sampler.start_sd = start_sd(*target, anneal.levels.front().level);
   sampler.evaluations_per_chain = last_map;
   for (const LevelPlan& level : anneal.levels) {
     sampler.evaluations_per_chain += 1 + level.num_steps * num_leapfrog;

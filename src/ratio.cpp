@@ -29,15 +29,45 @@ void check_path(const Path& path) {
   }
 }
 
-// The closed-form part of the ratio; zeros where nothing is known in closed form.
-Tensor exact_part(const Path& path) {
-  const Eval& front = path.evals.front();
-  const Eval& back = path.evals.back();
-  if (back.log_density.defined()) {
-    return back.log_density - front.log_density;
+// The closed-form part of the ratio; zeros where nothing is known in closed form. Between two points
+// outside a hard region (-inf both) the region says nothing: 0, not -inf + inf.
+Tensor exact_part(const Tensor& x, const Eval& front, const Eval& back) {
+  if (!back.log_density.defined()) {
+    return at::zeros({x.size(0)}, x.options().dtype(at::kDouble));
   }
-  const Tensor& x = path.points.front();
-  return at::zeros({x.size(0)}, x.options().dtype(at::kDouble));
+  constexpr double kMinusInfinity = -std::numeric_limits<double>::infinity();
+  const Tensor outside =
+      (front.log_density == kMinusInfinity).logical_and_(back.log_density == kMinusInfinity);
+  return (back.log_density - front.log_density).masked_fill_(outside, 0.0);
+}
+
+Tensor exact_part(const Path& path) {
+  return exact_part(path.points.front(), path.evals.front(), path.evals.back());
+}
+
+// The path as a part of the model sees it.
+Path path_of_part(const Path& path, size_t part) {
+  Path own{path.points, {}};
+  for (const Eval& eval : path.evals) {
+    own.evals.push_back(eval.parts[part]);
+  }
+  return own;
+}
+
+// The path's last Eval with its ledger by `integral`, the rule for remainders.
+template <class Integral>
+Eval settle_back(const Target& target, const Path& path, const Integral& integral) {
+  std::vector<Tensor> changes;
+  for (const size_t part : target.tracked()) {
+    const Path own = path_of_part(path, part);
+    Tensor change = exact_part(own);
+    if (own.evals.front().remainder.defined()) {
+      change = change + integral(own);
+    }
+    changes.push_back(change);
+  }
+  const Tensor ledger = path.evals.front().ledger + at::stack(changes, 1);
+  return target.with_ledger(path.evals.back(), ledger, path.points.back());
 }
 
 class ExactRatio : public LogRatio {
@@ -120,23 +150,24 @@ class LineRatio : public LogRatio {
                                                     : uniform_rule(num_points, rule)) {}
 
   Tensor estimate(const Target& target, const Path& path) const override {
+    return estimate_pair(target, path).estimate;
+  }
+
+  RatioPair estimate_pair(const Target& target, const Path& path) const override {
     check_path(path);
-    const Tensor exact = exact_part(path);
-    const Eval& front = path.evals.front();
-    const Eval& back = path.evals.back();
-    if (!front.remainder.defined()) {
-      return exact;
+    const bool is_tracked = !target.tracked().empty();
+    if (!path.evals.front().remainder.defined() && !is_tracked) {
+      return {exact_part(path), {}};
     }
-    const Tensor& start = path.points.front();
-    const Tensor segment = path.points.back() - start;
-    const size_t last = quadrature_.nodes.size() - 1;
-    Tensor mean = (front.remainder.to(at::kDouble) * quadrature_.weights.front())
-                      .add(back.remainder, quadrature_.weights.back());
-    for (size_t i = 1; i < last; ++i) {
-      const Eval inside = target.evaluate(start.add(segment, quadrature_.nodes[i]));
-      mean.add_(inside.remainder, quadrature_.weights[i]);
+    const Path line = points_on_line(target, path);
+    const auto integral = [this](const Path& own) { return integrate(own); };
+    const Eval& front = line.evals.front();
+    const Eval back = is_tracked ? settle_back(target, line, integral) : line.evals.back();
+    Tensor sum = exact_part(line.points.front(), front, back);
+    if (front.remainder.defined()) {
+      sum = sum + integrate(line);
     }
-    return exact + event_dot(mean, segment);
+    return {sum, {}, is_tracked ? back : Eval{}};
   }
 
   int64_t num_evaluations() const override {
@@ -148,6 +179,31 @@ class LineRatio : public LogRatio {
   }
 
  private:
+  // The straight segment's nodes, evaluated where they are not known.
+  Path points_on_line(const Target& target, const Path& path) const {
+    const Tensor& start = path.points.front();
+    const Eval& front = path.evals.front();
+    const Tensor segment = path.points.back() - start;
+    Path line{{start}, {front}};
+    for (size_t i = 1; i + 1 < quadrature_.nodes.size(); ++i) {
+      const Tensor point = start.add(segment, quadrature_.nodes[i]);
+      line.evals.push_back(target.evaluate_from(point, start, front));
+      line.points.push_back(point);
+    }
+    line.points.push_back(path.points.back());
+    line.evals.push_back(path.evals.back());
+    return line;
+  }
+
+  Tensor integrate(const Path& line) const {
+    Tensor mean = (line.evals.front().remainder.to(at::kDouble) * quadrature_.weights.front())
+                      .add(line.evals.back().remainder, quadrature_.weights.back());
+    for (size_t i = 1; i + 1 < line.evals.size(); ++i) {
+      mean.add_(line.evals[i].remainder, quadrature_.weights[i]);
+    }
+    return event_dot(mean, line.points.back() - line.points.front());
+  }
+
   LineRule rule_;
   Quadrature quadrature_;
 };
@@ -262,7 +318,10 @@ class CurveRatio : public LogRatio {
  public:
   CurveRatio(CurveRule rule, double guard) : rule_(rule), guard_(guard) {}
 
-  Tensor estimate(const Target& /*target*/, const Path& path) const override {
+  Tensor estimate(const Target& target, const Path& path) const override {
+    if (!target.tracked().empty()) {
+      return estimate_tracked(target, path).estimate;
+    }
     check_path(path);
     Tensor sum = exact_part(path);
     if (!path.evals.front().remainder.defined()) {
@@ -276,6 +335,9 @@ class CurveRatio : public LogRatio {
     return guard_ > 0.0 ? guarded(sum, integral, trapezoid(path)) : sum;
   }
   RatioPair estimate_pair(const Target& target, const Path& path) const override {
+    if (!target.tracked().empty()) {
+      return estimate_tracked(target, path);
+    }
     if (rule_ == CurveRule::trapezoid || path.points.size() < 3) {
       return {estimate(target, path), {}};
     }
@@ -299,6 +361,22 @@ class CurveRatio : public LogRatio {
   }
 
  private:
+  // The path's own ledgers are the trapezoid's: each point's was found from the one before.
+  RatioPair estimate_tracked(const Target& target, const Path& path) const {
+    check_path(path);
+    const Eval& front = path.evals.front();
+    const bool has_remainder = front.remainder.defined();
+    Tensor rough = exact_part(path);
+    rough = has_remainder ? rough + trapezoid(path) : rough;
+    if (rule_ == CurveRule::trapezoid || path.points.size() < 3) {
+      return {rough, {}, path.evals.back()};
+    }
+    const Eval back = settle_back(target, path, [](const Path& own) { return polynomial(own); });
+    Tensor fine = exact_part(path.points.front(), front, back);
+    fine = has_remainder ? fine + polynomial(path) : fine;
+    return {guarded(fine, fine, rough), rough, back};
+  }
+
   // `ratio`, -inf where the two integrals are further apart than the guard allows.
   Tensor guarded(const Tensor& ratio, const Tensor& integral, const Tensor& rough) const {
     if (guard_ == 0.0) {
@@ -371,84 +449,6 @@ constexpr std::pair<LineRule, const char*> kLineRules[] = {
     {LineRule::gauss_lobatto, "gauss_lobatto"}};
 
 }  // namespace
-
-Target::Target(ModelPtr model, NoiseLevel level) : model_(std::move(model)), level_(level) {
-  if (model_ == nullptr) {
-    throw ConfigError("target: no model given (null), must be a model");
-  }
-}
-
-void Target::set_mass(const Tensor& mass) {
-  if (!mass.defined()) {
-    mass_ = Tensor();
-    return;
-  }
-  std::vector<int64_t> shape = model_->event_shape();
-  const int64_t num_coordinates = c10::multiply_integers(shape);
-  if (mass.numel() != num_coordinates) {
-    throw ShapeError("target: mass has " + std::to_string(mass.numel()) +
-                     " entries, but one sample of \"" + model_->describe() + "\" has " +
-                     std::to_string(num_coordinates) + " coordinates; give one entry a coordinate");
-  }
-  shape.insert(shape.begin(), 1);
-  mass_ = mass.reshape(shape);
-}
-
-void Target::check_parts(const Eval& eval, const Tensor& x) const {
-  std::ostringstream text;
-  text << "target: \"" << model_->describe() << "\" returned ";
-  if (eval.log_density.defined() &&
-      (eval.log_density.dim() != 1 || eval.log_density.size(0) != x.size(0))) {
-    text << "a log_density of shape " << eval.log_density.sizes() << " for x of shape " << x.sizes()
-         << "; it must have one entry for each row of x";
-  } else if (eval.remainder.defined() && eval.remainder.sizes() != x.sizes()) {
-    text << "a remainder of shape " << eval.remainder.sizes() << " for x of shape " << x.sizes()
-         << "; they must be equal";
-  } else if (model_->is_exact() && (eval.remainder.defined() || !eval.log_density.defined())) {
-    text << (eval.remainder.defined() ? "a remainder" : "no log_density")
-         << ", but says that it is exact; an exact model gives log_density and no remainder";
-  } else if (!eval.remainder.defined() && !eval.log_density.defined()) {
-    text << "a score alone; give it as remainder too, so that log ratios integrate it";
-  } else {
-    return;
-  }
-  throw ShapeError(text.str());
-}
-
-Eval Target::evaluate(const Tensor& x) const {
-  const auto event = model_->event_shape();
-  if (!x.defined() || x.dim() != static_cast<int64_t>(event.size()) + 1 ||
-      x.sizes().slice(1) != at::IntArrayRef(event)) {
-    std::ostringstream text;
-    text << "target: x has shape ";
-    if (x.defined()) {
-      text << x.sizes();
-    } else {
-      text << "(undefined)";
-    }
-    text << ", but \"" << model_->describe() << "\" needs (batch, event) with event shape "
-         << at::IntArrayRef(event);
-    throw ShapeError(text.str());
-  }
-  const at::NoGradGuard no_grad;
-  const auto start = std::chrono::steady_clock::now();
-  Eval eval = model_->evaluate(x.detach(), level_);
-  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  ++num_evaluations_;
-  if (!eval.score.defined() || eval.score.sizes() != x.sizes()) {
-    std::ostringstream text;
-    text << "target: \"" << model_->describe() << "\" returned a score of shape ";
-    if (eval.score.defined()) {
-      text << eval.score.sizes();
-    } else {
-      text << "(undefined)";
-    }
-    text << " for x of shape " << x.sizes() << "; they must be equal";
-    throw ShapeError(text.str());
-  }
-  check_parts(eval, x);
-  return eval;
-}
 
 LogRatioPtr exact_ratio() { return std::make_shared<ExactRatio>(); }
 

@@ -27,11 +27,14 @@ class AdaptiveLineRatio : public LogRatio {
   }
 
   Tensor estimate(const Target& target, const Path& path) const override {
+    return estimate_pair(target, path).estimate;
+  }
+  RatioPair estimate_pair(const Target& target, const Path& path) const override {
     const auto found = lines_.find(target.level().index);
     if (found == lines_.end()) {
       fail_level(target.level().index);
     }
-    return found->second->estimate(target, path);
+    return found->second->estimate_pair(target, path);
   }
 
   int64_t num_evaluations() const override { return most_ - 2; }
@@ -125,9 +128,13 @@ PilotLineRatio::PilotLineRatio(const LineTolerance& wanted) : wanted_(wanted) {
 }
 
 Tensor PilotLineRatio::estimate(const Target& target, const Path& path) const {
+  return estimate_pair(target, path).estimate;
+}
+
+RatioPair PilotLineRatio::estimate_pair(const Target& target, const Path& path) const {
   const LineChoice choice = choose_line_points(target, path, wanted_);
   num_points_[target.level().index] = choice.num_points;
-  return line_ratio(choice.num_points, LineRule::gauss_lobatto)->estimate(target, path);
+  return line_ratio(choice.num_points, LineRule::gauss_lobatto)->estimate_pair(target, path);
 }
 
 int64_t PilotLineRatio::num_evaluations() const {

@@ -152,11 +152,33 @@ std::string trace_part(const Json& run) {
          "</div>\n<p class=\"quiet\">The last point, at -1, is the sample." + resampled + "</p>\n";
 }
 
+// What the ledger of a mixture from scores comes to: the error of its own that the run can see.
+std::string components_part(const std::vector<MetricsRow>& rows) {
+  std::string table;
+  for (const MetricsRow& row : rows) {
+    for (const Json& found : row.json->value("components", Json::array())) {
+      table += "<tr><td>" + escape(row.name) + "</td><td>" + escape(found.value("component", "")) +
+               "</td><td>" + fixed(number(found, "weight"), 3) + "</td><td>" +
+               fixed(number(found, "share"), 3) + " &plusmn; " +
+               fixed(number(found, "standard_error"), 3) + "</td></tr>\n";
+    }
+  }
+  return table.empty()
+             ? ""
+             : "<h2>Components of mixtures</h2>\n<div class=\"wide\"><table><tr><th>sampler</th>"
+               "<th>component</th><th>weight</th><th>mean share</th></tr>\n" +
+                   table +
+                   "</table></div>\n<p class=\"quiet\">Each chain tracks its components' log "
+                   "densities. Of a mixture that stands alone, the mean of a component's posterior "
+                   "probability over right samples is its weight; what it misses is the tracking's "
+                   "error.</p>\n";
+}
+
 }  // namespace
 
 std::string chains_section(const std::vector<MetricsRow>& rows) {
-  return modes_part(rows) + "<h2>Across chains</h2>\n" + convergence_table(rows) +
-         (rows.size() == 1 ? trace_part(*rows.front().json) : "");
+  return components_part(rows) + modes_part(rows) + "<h2>Across chains</h2>\n" +
+         convergence_table(rows) + (rows.size() == 1 ? trace_part(*rows.front().json) : "");
 }
 
 }  // namespace motet::detail

@@ -16,6 +16,7 @@
 #include "motet/io.hpp"
 #include "motet/report.hpp"
 #include "preset_start.hpp"
+#include "run_target.hpp"
 #include "sample_run.hpp"
 
 namespace motet {
@@ -30,9 +31,8 @@ using Sources = std::map<std::string, detail::WeightsSource>;
 Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      sources[term.name] = {detail::file_hash(term.weights),
-                            read_safetensors(term.weights).metadata};
+    if (!term.file().empty()) {
+      sources[term.name] = {detail::file_hash(term.file()), read_safetensors(term.file()).metadata};
     }
   }
   return sources;
@@ -43,7 +43,7 @@ detail::Identity identity_of(const SampleConfig& config, const Sources& sources)
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
+    if (!term.file().empty()) {
       identity["model." + term.name + ".weights (contents)"] = sources.at(term.name).hash;
       if (compute_used(config.compute, config.device) != config.compute) {
         identity["compute_used"] = to_string(compute_used(config.compute, config.device));
@@ -96,6 +96,7 @@ class SampleRun {
         checkpoint_(detail::checkpoint_path(config.checkpoint, files)),
         clock_(config.checkpoint) {
     detail::check_sampler(config, sampler_, *target_);
+    detail::check_exists(config, target_, schedule_, sampler_.anneal);
     if (sampler_.anneal.weights) {  // islands are never torn
       const int64_t island = sampler_.anneal.weights->island_size;
       tile_chains_ = std::max<int64_t>(config.tile_size / island, 1) * island;
@@ -103,6 +104,11 @@ class SampleRun {
     for (size_t i = 0; i < sampler_.anneal.levels.size(); ++i) {
       steps_before_.push_back(num_steps_);
       num_steps_ += detail::steps_of(sampler_.anneal, i);
+    }
+    const auto* tracking = dynamic_cast<const TrackingModel*>(target_.get());
+    if (tracking != nullptr && !tracking->tracked().empty()) {
+      outcome_.component_names = tracking->component_names();
+      outcome_.component_weights = tracking->component_weights();
     }
     outcome_.trace = detail::empty_trace(*target_, sampler_.anneal.levels.size(), tile_size(0));
     if (keeps_weights() && !files.samples.empty()) {
@@ -166,6 +172,7 @@ class SampleRun {
     const Tensor& trace = detail::checkpoint_tensor(file, checkpoint_, "run.trace");
     check_shape("run.trace", trace, outcome_.trace.values.sizes());
     outcome_.trace.values.copy_(trace);
+    restore_shares(file);
     restore_plan(file);
     check_finished();
     check_rows();
@@ -185,6 +192,15 @@ class SampleRun {
                                       detail::shape_text(tensor.sizes()) + ", must have float64 " +
                                       detail::shape_text(shape));
     }
+  }
+
+  void restore_shares(const TensorFile& file) {
+    if (outcome_.component_names.empty() || tile_ == 0) {
+      return;
+    }
+    const Tensor& sums = detail::checkpoint_tensor(file, checkpoint_, "run.shares");
+    check_shape("run.shares", sums, {2, static_cast<int64_t>(outcome_.component_names.size())});
+    outcome_.shares = {sums.clone(), num_finished()};
   }
 
   // The pilot run is not run again: its numbers are in the checkpoint.
@@ -255,14 +271,41 @@ class SampleRun {
 
   void check_chains(const AnnealState& state) const {
     const int64_t size = tile_size(tile_);
-    const Eval& eval = state.chains.eval;
-    const bool is_whole = target_->is_exact()
-                              ? eval.log_density.defined() && !eval.remainder.defined()
-                              : eval.log_density.defined() || eval.remainder.defined();
-    if (state.chains.x.size(0) != size || (eval.score.defined() && !is_whole)) {
+    const bool has_eval = state.chains.eval.score.defined();
+    if (state.chains.x.size(0) != size || (has_eval && !is_whole(state.chains.eval)) ||
+        !has_ledger(state)) {
       detail::refuse(checkpoint_, "chains.* must be those of " + std::to_string(size) +
                                       " chains of " + target_->describe());
     }
+  }
+
+  bool is_whole(const Eval& eval) const {
+    return target_->is_exact() ? eval.log_density.defined() && !eval.remainder.defined()
+                               : eval.log_density.defined() || eval.remainder.defined();
+  }
+
+  // Where the target tracks log densities: all of them, and what each leaf knows.
+  bool has_ledger(const AnnealState& state) const {
+    const auto* model = dynamic_cast<const TrackingModel*>(target_.get());
+    if (model == nullptr || model->tracked().empty()) {
+      return true;
+    }
+    const auto num_tracked = static_cast<int64_t>(model->tracked().size());
+    const auto fits = [num_tracked](const Tensor& ledger) {
+      return ledger.defined() && ledger.dim() == 2 && ledger.size(1) == num_tracked;
+    };
+    const Eval& eval = state.chains.eval;
+    if (!eval.score.defined()) {
+      return state.level_position == 0 || fits(state.crossing.ledger);
+    }
+    const std::vector<ModelPtr> parts = leaves(target_);
+    bool is_good = fits(eval.ledger) && eval.parts.size() == parts.size();
+    for (size_t i = 0; is_good && i < parts.size(); ++i) {
+      is_good = eval.parts[i].score.defined() &&
+                eval.parts[i].log_density.defined() == parts[i]->is_exact() &&
+                eval.parts[i].remainder.defined() == !parts[i]->is_exact();
+    }
+    return is_good;
   }
 
   void open_writer() {
@@ -302,6 +345,7 @@ class SampleRun {
     if (result.log_weights.defined()) {
       log_weights_ = at::cat({log_weights_, result.log_weights.to(at::kCPU)});
     }
+    detail::add_shares(outcome_.shares, result.shares);
     network_seconds_ += result.network_seconds;
   }
 
@@ -339,6 +383,9 @@ class SampleRun {
     file.tensors["run.log_normalisers"] = log_normalisers_;
     file.tensors["run.log_weights"] = log_weights_;
     file.tensors["run.trace"] = outcome_.trace.values;
+    if (outcome_.shares.num_chains > 0) {
+      file.tensors["run.shares"] = outcome_.shares.sums;
+    }
     if (outcome_.tune) {
       detail::pack_levels(outcome_.tune->levels, "tune", file);
       detail::pack_points(outcome_.tune->num_points, "tune", file);
@@ -466,37 +513,6 @@ void detail::check_sampler(const SampleConfig& config, const Sampler& sampler,
     fail(config, "metrics.target = \"product\" is a law in the plane, but " + target.describe() +
                      " has another event shape; leave it out");
   }
-}
-
-void detail::check_device(const SampleConfig& config) {
-  if (config.device != "cpu" && !at::hasCUDA()) {
-    fail(config, "device = \"" + config.device +
-                     "\", but this torch finds no CUDA device; use device = \"cpu\"");
-  }
-}
-
-NoiseSchedule choose_schedule(const SampleConfig& config, const Model& target) {
-  const std::optional<NoiseSchedule> trained = target.schedule();
-  if (trained && config.schedule && !trained->same_levels(*config.schedule)) {
-    fail(config, "[schedule] is " + config.schedule->describe() + ", but " + target.describe() +
-                     " was trained for " + trained->describe() + "; leave [schedule] out");
-  }
-  constexpr int64_t kDefaultLevels = 100;
-  return trained           ? *trained
-         : config.schedule ? *config.schedule
-                           : NoiseSchedule::cosine(kDefaultLevels);
-}
-
-ModelPtr load_target(const SampleConfig& config) {
-  detail::check_device(config);
-  std::vector<Term> terms;
-  for (const TermConfig& term : config.terms) {
-    ModelPtr model = term.law ? ModelPtr(term.law)
-                              : network_model(load_weights(term.weights), term.name, config.compute,
-                                              config.device);
-    terms.push_back({term.score_only ? score_only(std::move(model)) : model, term.exponent});
-  }
-  return product(std::move(terms));
 }
 
 RunReport run(const SampleConfig& config, const RunFiles& files, const RunHooks& hooks) {

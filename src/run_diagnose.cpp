@@ -152,8 +152,8 @@ DiagnoseReport run_diagnose(const SampleConfig& config, const DiagnoseConfig& se
   DiagnoseConfig whole = settings;
   whole.device = config.device;
   whole.exponents.clear();
-  for (const TermConfig& term : config.terms) {
-    whole.exponents.push_back(term.exponent);
+  for (const Term& factor : factors(target)) {
+    whole.exponents.push_back(factor.exponent);
   }
   DiagnoseReport report;
   report.diagnosis = diagnose_target(config, target, schedule, sampler, whole, hooks);

@@ -12,8 +12,18 @@ namespace {
 using detail::Json;
 
 DataSetPtr open_data(const DataConfig& data) {
+  if (!data.classes.laws.empty()) {
+    std::vector<DataSetPtr> classes;
+    for (const AnalyticPtr& law : data.classes.laws) {
+      classes.push_back(analytic_data(law));
+    }
+    return labelled_data(std::move(classes), data.classes.weights);
+  }
   if (data.law) {
     return analytic_data(data.law);
+  }
+  if (!data.labels.empty()) {
+    return array_data(read_npy(data.file), read_npy(data.labels), data.file);
   }
   return data.file.empty() ? builtin_data(data.set) : array_data(read_npy(data.file), data.file);
 }
@@ -24,6 +34,9 @@ detail::Identity identity_of(const TrainJob& job) {
   identity["versions.torch"] = torch_version();
   if (!job.data.file.empty()) {
     identity["data.file (contents)"] = detail::file_hash(job.data.file);
+  }
+  if (!job.data.labels.empty()) {
+    identity["data.labels (contents)"] = detail::file_hash(job.data.labels);
   }
   return identity;
 }
@@ -139,6 +152,9 @@ TrainReport run_train(const TrainJob& job, const RunFiles& files, const RunHooks
   TrainJob fitted = job;
   const DataSetPtr data = open_data(job.data);
   fitted.train.network.event_dim = data->event_dim();
+  if (const auto* labelled = dynamic_cast<const LabelledData*>(data.get())) {
+    fitted.train.network.num_classes = labelled->num_classes();
+  }
   TrainRun progress(fitted, files, hooks);
   const std::optional<TrainState> resume = progress.resume(files.resume);
   TrainState state;

@@ -7,8 +7,10 @@
 #include <filesystem>
 #include <sstream>
 
+#include "config_target.hpp"
 #include "motet/error.hpp"
 #include "preset_start.hpp"
+#include "run_target.hpp"
 #include "sample_run.hpp"
 #include "settings.hpp"
 
@@ -182,6 +184,19 @@ std::vector<std::string> found_settings(const SampleConfig& config, const Sample
   return settings;
 }
 
+// Weights files by the terms' names, relative to the folder.
+std::map<std::string, std::string> files_from(const SampleConfig& config,
+                                              const std::string& directory) {
+  std::map<std::string, std::string> files;
+  for (const TermConfig& term : config.terms) {
+    if (!term.file().empty()) {
+      const auto path = std::filesystem::absolute(term.file());
+      files[term.name] = path.lexically_relative(std::filesystem::absolute(directory)).string();
+    }
+  }
+  return files;
+}
+
 }  // namespace
 
 SampleConfig tuned_config(const SampleConfig& config, const std::string& directory,
@@ -195,16 +210,19 @@ SampleConfig tuned_config(const SampleConfig& config, const std::string& directo
                       "kernel.step_size");
   }
   check_size(config, sampler, *target);
+  detail::check_exists(config, target, schedule, sampler.anneal);
   const detail::TuneRecord record = detail::tune_sampler(config, target, schedule, hooks, sampler);
   std::vector<std::string> settings = found_settings(config, sampler, record);
+  const std::map<std::string, std::string> files = files_from(config, directory);
   for (const TermConfig& term : config.terms) {
-    if (!term.weights.empty()) {
-      const auto path = std::filesystem::absolute(term.weights);
-      settings.push_back(
-          "model." + term.name + ".weights=" +
-          detail::to_toml(path.lexically_relative(std::filesystem::absolute(directory)).string()));
+    if (!term.file().empty() && !term.is_quoted) {
+      settings.push_back("model." + term.name + (term.classifier ? ".classifier=" : ".weights=") +
+                         detail::to_toml(files.at(term.name)));
     }
   }
+  const std::vector<std::string> renamed =
+      detail::renamed_files(config, [&files](const std::string& name) { return files.at(name); });
+  settings.insert(settings.end(), renamed.begin(), renamed.end());
   return parse_config(config.toml, config.name, settings, directory);
 }
 

@@ -15,9 +15,16 @@ Json models_json(const SampleConfig& config, const std::map<std::string, Weights
     Json model = {{"name", term.name}, {"exponent", term.exponent}};
     if (term.law) {
       model["law"] = term.law->describe();
-    } else {
+    }
+    if (term.likelihood) {
+      model["likelihood"] = term.likelihood->describe();
+    }
+    if (term.classifier) {
+      model["label"] = term.classifier->label;
+    }
+    if (!term.file().empty()) {
       const WeightsSource& source = sources.at(term.name);
-      model["weights"] = term.weights;
+      model["weights"] = term.file();
       model["hash"] = source.hash;
       model["metadata"] = source.metadata;
     }
@@ -29,7 +36,7 @@ Json models_json(const SampleConfig& config, const std::map<std::string, Weights
 // The arithmetic that the networks really ran in; null where every factor is an analytic law.
 Json compute_used_json(const SampleConfig& config) {
   const bool has_network = std::any_of(config.terms.begin(), config.terms.end(),
-                                       [](const TermConfig& term) { return !term.law; });
+                                       [](const TermConfig& term) { return !term.file().empty(); });
   return has_network ? Json(to_string(compute_used(config.compute, config.device))) : Json(nullptr);
 }
 
@@ -200,12 +207,32 @@ Json sampler_json(const Sampler& sampler) {
           {"weights", anneal.weights ? weights_json(*anneal.weights) : Json(nullptr)}};
 }
 
+// Of a lone mixture, share and weight agree within errors when the ledger is right. Chains count as
+// independent.
+Json components_json(const SampleOutcome& outcome) {
+  Json rows = Json::array();
+  const auto count = static_cast<double>(outcome.shares.num_chains);
+  for (size_t i = 0; i < outcome.component_names.size(); ++i) {
+    const Tensor column = outcome.shares.sums.select(1, static_cast<int64_t>(i));
+    const double mean = column[0].item<double>() / count;
+    const double variance = std::max(column[1].item<double>() / count - mean * mean, 0.0);
+    rows.push_back({{"component", outcome.component_names[i]},
+                    {"weight", outcome.component_weights[i]},
+                    {"share", number_or_null(mean)},
+                    {"standard_error", number_or_null(std::sqrt(variance / count))}});
+  }
+  return rows;
+}
+
 // What the chains themselves say.
 void add_chains(const SampleOutcome& outcome, Json& json) {
   json["groups"] =
       outcome.num_groups > 0 ? groups_json(outcome.groups_of, outcome.num_groups) : Json(nullptr);
   json["convergence"] = convergence_json(outcome);
   json["trace"] = trace_json(outcome.trace, outcome.levels);
+  if (outcome.shares.num_chains > 0) {
+    json["components"] = components_json(outcome);
+  }
   if (outcome.log_weights.defined()) {
     json["log_weights"] = log_weights_json(outcome);
   }

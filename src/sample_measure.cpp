@@ -90,6 +90,16 @@ void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& 
   }
 }
 
+void add_shares(ShareSums& sums, const Tensor& shares) {
+  if (!shares.defined()) {
+    return;
+  }
+  const Tensor own = shares.to(at::kCPU, at::kDouble);
+  const Tensor added = at::stack({own.sum(0), own.square().sum(0)});
+  sums.sums = sums.sums.defined() ? sums.sums + added : added;
+  sums.num_chains += own.size(0);
+}
+
 }  // namespace motet::detail
 
 namespace motet {

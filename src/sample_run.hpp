@@ -49,6 +49,14 @@ Trace empty_trace(const Model& target, size_t num_levels, int64_t num_chains);
 /// Writes down the first chains of x (B, *event) at a position of the plan.
 void record(Trace& trace, int64_t position, const Tensor& x);
 
+/// Sums of the shares that components of tracked mixtures have at the chains.
+struct ShareSums {
+  Tensor sums;  ///< (2, C) float64: of shares and of their squares
+  int64_t num_chains = 0;
+};
+/// Adds SampleResult::shares of a tile; nothing where undefined.
+void add_shares(ShareSums& sums, const Tensor& shares);
+
 /// What a finished sampling run knows.
 struct SampleOutcome {
   std::vector<LevelStats> levels;
@@ -64,6 +72,9 @@ struct SampleOutcome {
   std::optional<ProductMetrics> metrics;
   std::string metrics_note;  ///< why metrics that were asked for are not there; else ""
   Trace trace;
+  ShareSums shares;
+  std::vector<std::string> component_names;  ///< of ShareSums' columns
+  std::vector<double> component_weights;
   Tensor log_weights;            ///< (N) float64 of all chains; undefined where they are equal
   std::string log_weights_file;  ///< where they were written; "" nowhere
   std::string groups_of;         ///< what the groups are, as group_json() says it

@@ -283,19 +283,20 @@ void set_curvature(const SampleConfig& config, const ModelPtr& target, AnnealCon
   }
 }
 
-double start_sd(const SampleConfig& config, const Model& target, const Sampler& sampler) {
+double chosen_start(const SampleConfig& config, const Model& target, const Sampler& sampler) {
   if (!config.overrides.start) {
     return sampler.start_sd;
   }
   if (*config.overrides.start == "standard") {
     return 1.0;
   }
-  const double exponent = total_exponent(target);
+  const NoiseLevel& first = sampler.anneal.levels.front().level;
+  const double exponent = total_exponent(target, first);
   if (!(exponent > 0.0)) {
     fail(config, "anneal.start = \"composition\", but the exponents of " + target.describe() +
                      " sum to " + std::to_string(exponent) + ", must be > 0");
   }
-  return sampler.anneal.levels.front().level.sigma() / std::sqrt(exponent);
+  return start_sd(target, first);
 }
 
 Sampler named_sampler(const SampleConfig& config, const ModelPtr& target,
@@ -351,7 +352,7 @@ Sampler resolve_sampler(const SampleConfig& config, const ModelPtr& target,
   set_curvature(config, target, anneal);
   set_weights(config, anneal);
   set_matched(config, sampler);
-  sampler.start_sd = start_sd(config, *target, sampler);
+  sampler.start_sd = chosen_start(config, *target, sampler);
   check_plan(config, sampler);
   sampler.evaluations_per_chain = 0;
   return sampler;

@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kMaxBytes = size_t{1} << 20;
 constexpr size_t kMaxEntries = 1'000'000;
+constexpr const char* kOverride = "--set";  // where a value stands
 
 std::vector<std::string> split_dots(const std::string& name) {
   std::vector<std::string> parts;
@@ -131,8 +132,9 @@ std::optional<Value> convert(const toml::node& node, KeyType type) {
 // What a value breaks of its key's range or choices: "[3] = -1, must be > 0"; "" when it is fine.
 std::string broken_rule(const Key& key, const Value& value) {
   const auto check = [&key](double number, const std::string& place) -> std::string {
-    if (!std::isfinite(number)) {
-      return place + " = " + number_text(number) + ", must be finite";
+    if (std::isnan(number) || (std::isinf(number) && !key.may_be_infinite)) {
+      return place + " = " + number_text(number) +
+             (key.may_be_infinite ? ", must be a number" : ", must be finite");
     }
     return key.range.contains(number)
                ? ""
@@ -271,7 +273,8 @@ class SettingsReader {
       const Key* key = settings_.find_key(name);
       const bool is_model = inner.size() == 2 && inner[0] == "model";
       if (is_model && node.is_table() && node.as_table()->empty()) {
-        throw ConfigError(where + "[" + name + "] is empty; give it weights or a law");
+        throw ConfigError(where + "[" + name +
+                          "] is empty; give it weights, a law, a likelihood or an expression");
       }
       if (node.is_table() && (key == nullptr || has_keys_under(inner))) {
         read_table(*node.as_table(), inner);
@@ -308,7 +311,7 @@ class SettingsReader {
   // A key's line is where its name stands; a table opened by a header has only its own.
   std::string place(const toml::node& node, const toml::key& key) const {
     if (is_override_) {
-      return "--set";
+      return kOverride;
     }
     const auto key_line = key.source().begin.line;
     const auto line = key_line != 0 ? key_line : node.source().begin.line;
@@ -443,6 +446,20 @@ std::vector<std::string> Settings::names_under(const std::string& prefix) const 
   std::stable_sort(names.begin(), names.end(),
                    [&](const auto& a, const auto& b) { return first_order[a] < first_order[b]; });
   return names;
+}
+
+bool Settings::is_override(const std::string& name) const {
+  return given(name) && entries_.at(name).where == kOverride;
+}
+
+std::string Settings::label(const std::string& name) const {
+  return name == "target" && is_override(name)
+             ? ""
+             : "config: " + entries_.at(name).where + ": " + name + ": ";
+}
+
+void Settings::drop_table(const std::string& prefix) {
+  std::erase_if(entries_, [&](const auto& item) { return item.first.rfind(prefix + ".", 0) == 0; });
 }
 
 void Settings::fail(const std::string& name, const std::string& why) const {

@@ -45,7 +45,8 @@ struct Key {
   Condition only_with = {};         ///< the default counts only while this holds
   std::string other_fallback = {};  ///< takes the default's place while `other_with` holds
   Condition other_with = {};
-  bool may_be_empty = false;  ///< a list without entries is allowed
+  bool may_be_empty = false;     ///< a list without entries is allowed
+  bool may_be_infinite = false;  ///< inf and -inf are allowed, NaN is not
 };
 
 using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
@@ -95,6 +96,13 @@ class Settings {
   }
   /// Names N of the keys "prefix.N.*", in the order of the file.
   std::vector<std::string> names_under(const std::string& prefix) const;
+  /// Whether the value comes from an override instead of the file.
+  bool is_override(const std::string& name) const;
+  /// "config: FILE:LINE: NAME: ", for messages about what is inside a value; "" for a target from an
+  /// override, where the message shows the text itself.
+  std::string label(const std::string& name) const;
+  /// Forgets all keys of the table, as if they had not been given.
+  void drop_table(const std::string& prefix);
   /// Throws ConfigError "config: FILE:LINE: NAME = VALUE, WHY" (without value: when not given).
   [[noreturn]] void fail(const std::string& name, const std::string& why) const;
   /// Throws ConfigError "config: FILE: WHY".

@@ -1,5 +1,6 @@
 // Training by the simple loss of Ho et al. (2020, eq. 14): mean |eps - eps_hat(x_t, t)|^2 with
-// x_t = sqrt(alpha_bar_t) x_0 + sigma_t eps; Adam; a moving average of the weights.
+// x_t = sqrt(alpha_bar_t) x_0 + sigma_t eps, or of a classifier by the cross-entropy, mean
+// -log p(label | x_t); Adam; a moving average of the weights.
 // Every draw is a function of (seed, purpose, step, row), all sums have a fixed order: a training
 // has the same bits however often it is interrupted and on any number of threads.
 #include "motet/train.hpp"
@@ -54,6 +55,10 @@ void check_numbers(const TrainConfig& config) {
           "at least network.num_levels");
 }
 
+bool is_classifier(const TrainConfig& config) {
+  return config.network.parameterisation == Parameterisation::classifier;
+}
+
 void check(const TrainConfig& config) {
   expected_tensors(config.network);  // throws ConfigError for bad sizes
   check_numbers(config);
@@ -65,6 +70,11 @@ void check(const TrainConfig& config) {
   if (config.mixed_precision && config.reference_path) {
     throw ConfigError(
         "train: mixed_precision = true needs the hand-written passes; set reference_path = false");
+  }
+  if (config.mixed_precision && is_classifier(config)) {
+    throw ConfigError(
+        "train: mixed_precision = true needs the hand-written passes, which classifiers do not "
+        "have; set mixed_precision = false");
   }
   if (config.mixed_precision && !detail::has_bfloat16_products()) {
     throw ConfigError(
@@ -80,6 +90,38 @@ void check(const TrainConfig& config, const DataSet& data) {
                       ", but the data " + data.describe() + " have " +
                       std::to_string(data.event_dim()) +
                       " dimensions; set network.event_dim = " + std::to_string(data.event_dim()));
+  }
+  if (!is_classifier(config)) {
+    return;
+  }
+  const auto* labelled = dynamic_cast<const LabelledData*>(&data);
+  if (labelled == nullptr) {
+    throw ConfigError("train: a classifier needs points with labels, but the data " +
+                      data.describe() +
+                      " have none; give labelled_data() or array_data() with labels");
+  }
+  if (config.network.num_classes != labelled->num_classes()) {
+    throw ConfigError(
+        "train: network.num_classes = " + std::to_string(config.network.num_classes) +
+        ", but the data " + data.describe() + " have " + std::to_string(labelled->num_classes()) +
+        " classes; set network.num_classes = " + std::to_string(labelled->num_classes()));
+  }
+}
+
+// Anyone can write a LabelledData: a label is used as an index.
+void check_labels(const Tensor& labels, int64_t num_samples, int64_t num_classes,
+                  const std::string& where) {
+  const bool is_list = labels.defined() && labels.sizes() == at::IntArrayRef{num_samples} &&
+                       labels.scalar_type() == at::kLong && labels.is_cpu();
+  if (!is_list) {
+    throw ShapeError(where + "labels that are not Long of shape (" + std::to_string(num_samples) +
+                     ") on cpu");
+  }
+  const auto [lowest, highest] = at::aminmax(labels);
+  if (lowest.item<int64_t>() < 0 || highest.item<int64_t>() >= num_classes) {
+    throw ShapeError(where + "labels from " + std::to_string(lowest.item<int64_t>()) + " to " +
+                     std::to_string(highest.item<int64_t>()) + ", must be in [0, " +
+                     std::to_string(num_classes) + ")");
   }
 }
 
@@ -184,7 +226,7 @@ class Trainer {
 
  private:
   static std::unique_ptr<GradientPass> make_pass(const TrainConfig& config) {
-    if (config.reference_path) {
+    if (config.reference_path || is_classifier(config)) {
       return detail::reference_pass(config.network);
     }
     return detail::tiled_pass(config.network, config.mixed_precision ? detail::Arithmetic::bfloat16
@@ -202,8 +244,18 @@ class Trainer {
   }
 
   // The passes read the points as raw row-major memory; anyone can write a DataSet.
-  Tensor sample(int64_t num_samples, Rng rng) const {
-    const Tensor points = data_.sample(num_samples, rng);
+  LabelledData::Draw sample(int64_t num_samples, Rng rng) const {
+    if (!is_classifier(config_)) {
+      return {checked(data_.sample(num_samples, rng), num_samples), {}};
+    }
+    const auto& labelled = dynamic_cast<const LabelledData&>(data_);  // check() saw to it
+    const LabelledData::Draw draw = labelled.sample_labelled(num_samples, rng);
+    check_labels(draw.labels, num_samples, config_.network.num_classes,
+                 "train: the data " + data_.describe() + " gave ");
+    return {checked(draw.points, num_samples), draw.labels.detach()};
+  }
+
+  Tensor checked(const Tensor& points, int64_t num_samples) const {
     const std::string where = "train: the data " + data_.describe() + " gave points ";
     const std::vector<int64_t> shape = {num_samples, config_.network.event_dim};
     if (!points.defined() || points.sizes() != at::IntArrayRef(shape)) {
@@ -219,11 +271,11 @@ class Trainer {
     return points.detach().contiguous();
   }
 
-  Batch noised(const Tensor& points, const Tensor& level, Rng rng) const {
-    const Tensor noise = rng.normal_like(points);
-    const Tensor x =
-        root_alpha_bar_.index_select(0, level) * points + sigma_.index_select(0, level) * noise;
-    return {x.to(at::kFloat), noise.to(at::kFloat), level};
+  Batch noised(const LabelledData::Draw& draw, const Tensor& level, Rng rng) const {
+    const Tensor noise = rng.normal_like(draw.points);
+    const Tensor x = root_alpha_bar_.index_select(0, level) * draw.points +
+                     sigma_.index_select(0, level) * noise;
+    return {x.to(at::kFloat), noise.to(at::kFloat), level, draw.labels};
   }
 
   Batch draw() const {
@@ -231,11 +283,11 @@ class Trainer {
       return rng_.split(purpose).at(0, state_.step);
     };
     Rng level = at_step("level");
-    const Tensor points = sample(config_.batch_size, at_step("data"));
-    const Tensor u = level.uniform(config_.batch_size, points);
+    const LabelledData::Draw data = sample(config_.batch_size, at_step("data"));
+    const Tensor u = level.uniform(config_.batch_size, data.points);
     const Tensor share = config_.level_law == LevelLaw::squared ? u.square() : u;
     const Tensor index = (share * config_.network.num_levels).floor().to(at::kLong);
-    return noised(points, index, at_step("noise"));
+    return noised(data, index, at_step("noise"));
   }
 
   double step() {
@@ -311,12 +363,12 @@ class Trainer {
   HeldOut held_out() {
     const int64_t levels = config_.network.num_levels;
     if (!held_out_pass_) {
-      held_out_pass_ = config_.reference_path
+      held_out_pass_ = config_.reference_path || is_classifier(config_)
                            ? detail::reference_pass(config_.network)
                            : detail::tiled_pass(config_.network, detail::Arithmetic::float32);
-      const Tensor points = sample(config_.held_out_size, rng_.split("held-out data"));
+      const LabelledData::Draw data = sample(config_.held_out_size, rng_.split("held-out data"));
       const Tensor level = at::arange(config_.held_out_size, at::kLong).remainder(levels);
-      held_out_batch_ = noised(points, level, rng_.split("held-out noise"));
+      held_out_batch_ = noised(data, level, rng_.split("held-out noise"));
     }
     const Tensor losses = held_out_pass_->row_losses(flats_.average, held_out_batch_);
     HeldOut result{.step = state_.step, .mean = losses.mean().item<double>(), .per_level = {}};
@@ -382,18 +434,19 @@ Weights trained_weights(const TrainConfig& config, const TrainState& state, cons
     stream << value;
     return stream.str();
   };
-  weights.provenance = {{"data", data.describe()},
-                        {"seed", text(config.seed)},
-                        {"num_steps", text(state.step)},
-                        {"batch_size", text(config.batch_size)},
-                        {"learning_rate", text(config.learning_rate)},
-                        {"rate_schedule", to_string(config.rate_schedule)},
-                        {"level_law", to_string(config.level_law)},
-                        {"ema_decay", text(config.ema_decay)},
-                        {"gradient_clip", text(config.gradient_clip)},
-                        {"arithmetic", config.reference_path    ? "float32 reference"
-                                       : config.mixed_precision ? "bfloat16 products"
-                                                                : "float32"}};
+  weights.provenance = {
+      {"data", data.describe()},
+      {"seed", text(config.seed)},
+      {"num_steps", text(state.step)},
+      {"batch_size", text(config.batch_size)},
+      {"learning_rate", text(config.learning_rate)},
+      {"rate_schedule", to_string(config.rate_schedule)},
+      {"level_law", to_string(config.level_law)},
+      {"ema_decay", text(config.ema_decay)},
+      {"gradient_clip", text(config.gradient_clip)},
+      {"arithmetic", config.reference_path || is_classifier(config) ? "float32 reference"
+                     : config.mixed_precision                       ? "bfloat16 products"
+                                                                    : "float32"}};
   if (!state.held_out.empty()) {
     weights.provenance["held_out_loss"] = text(state.held_out.back().mean);
   }

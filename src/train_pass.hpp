@@ -29,20 +29,22 @@ std::map<std::string, at::Tensor> named_views(const std::vector<Parameter>& layo
 
 /// Noised points with what was added: x = sqrt(alpha_bar) x_0 + sigma noise.
 struct Batch {
-  at::Tensor x;      ///< (B, d), dtype of the weights
-  at::Tensor noise;  ///< (B, d)
-  at::Tensor level;  ///< (B) int64
+  at::Tensor x;           ///< (B, d), dtype of the weights
+  at::Tensor noise;       ///< (B, d)
+  at::Tensor level;       ///< (B) int64
+  at::Tensor label = {};  ///< (B) int64; classifiers only
 };
 
 /// Simple loss, mean over the batch and coordinates of (eps_hat - noise)^2, of the network whose
-/// numbers lie in `weights` (flat, as parameter_layout). Not thread-safe: passes keep workspace.
+/// numbers lie in `weights` (flat, as parameter_layout); of a classifier the cross-entropy, mean
+/// over the batch of -log softmax(f)_label. Not thread-safe: passes keep workspace.
 class GradientPass {
  public:
   virtual ~GradientPass() = default;
   /// The loss; its gradient goes to `gradient` (flat, overwritten).
   virtual double gradient(const at::Tensor& weights, const Batch& batch,
                           const at::Tensor& gradient) = 0;
-  /// Squared error of each point, mean over coordinates: (B) float64.
+  /// Squared error of each point, mean over coordinates, or its cross-entropy: (B) float64.
   virtual at::Tensor row_losses(const at::Tensor& weights, const Batch& batch) = 0;
 };
 
@@ -55,7 +57,7 @@ enum class Arithmetic {
   bfloat16,  ///< bfloat16 factors of the block's matrix products, all else float32
   float64,   ///< slow; for tests
 };
-/// Hand-written forward and backward, a tile of rows at a time. Weights float32 (float64 for
+/// Hand-written forward and backward, a tile of rows at a time. Not of classifiers. Weights float32 (float64 for
 /// Arithmetic::float64). The bits do not depend on the number of threads.
 std::unique_ptr<GradientPass> tiled_pass(const NetworkConfig& config, Arithmetic arithmetic);
 /// True where this processor can multiply packed bfloat16 matrices: never without the bfloat16

@@ -22,8 +22,9 @@ class ReferencePass final : public GradientPass {
       leaves.push_back(view.detach().clone().requires_grad_());
       tensors[name] = leaves.back();
     }
-    const Tensor error = predict(tensors, batch, true) - batch.noise;
-    const Tensor loss = error.square().mean();
+    const Tensor loss = is_classifier()
+                            ? cross_entropy(tensors, batch).mean()
+                            : (predict(tensors, batch, true) - batch.noise).square().mean();
     const auto gradients = torch::autograd::grad({loss}, leaves, {}, false, false, true);
     const Tensor flat = gradient.detach();
     flat.zero_();
@@ -36,6 +37,10 @@ class ReferencePass final : public GradientPass {
   }
 
   Tensor row_losses(const Tensor& weights, const Batch& batch) override {
+    if (is_classifier()) {
+      const at::NoGradGuard no_graph;
+      return cross_entropy(named_views(layout_, weights.detach()), batch).to(at::kDouble);
+    }
     const at::AutoGradMode with_graph(true);
     const Tensor error =
         predict(named_views(layout_, weights.detach()), batch, false).detach() - batch.noise;
@@ -43,6 +48,13 @@ class ReferencePass final : public GradientPass {
   }
 
  private:
+  bool is_classifier() const { return config_.parameterisation == Parameterisation::classifier; }
+
+  Tensor cross_entropy(const TensorMap& tensors, const Batch& batch) const {
+    const Tensor logits = reference_forward(tensors, config_, batch.x, batch.level);
+    return -at::log_softmax(logits, 1).gather(1, batch.label.unsqueeze(1)).squeeze(1);
+  }
+
   Tensor predict(const TensorMap& tensors, const Batch& batch, bool with_graph) const {
     if (config_.parameterisation == Parameterisation::score) {
       return reference_forward(tensors, config_, batch.x, batch.level);

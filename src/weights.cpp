@@ -2,8 +2,9 @@
 //   motet.format            "1"
 //   motet.architecture      "residual_mlp"
 //   motet.config            {"event_dim": 2, "width": 128, ...}: the sizes of NetworkConfig, and
-//                           "frequencies": [...] where there are any
-//   motet.parameterisation  "score", "energy_norm" or "energy_residual"
+//                           "frequencies": [...] where there are any; of a classifier
+//                           "num_classes" too
+//   motet.parameterisation  "score", "energy_norm", "energy_residual" or "classifier"
 //   motet.schedule          {"name": "cosine(...)", "alpha_bars": [...]}: exact doubles
 //   motet.provenance.KEY    free text: data, command, seed, commit, ...
 // Every key is checked, and so is every tensor against the architecture, before a number is used.
@@ -55,6 +56,15 @@ constexpr Size kSizes[] = {
     {"embedding_dim", &NetworkConfig::embedding_dim, 65'536},
     {"num_levels", &NetworkConfig::num_levels, 100'000},
 };
+constexpr Size kNumClasses = {"num_classes", &NetworkConfig::num_classes, 65'536};
+
+std::vector<Size> sizes_of(Parameterisation parameterisation) {
+  std::vector<Size> sizes(std::begin(kSizes), std::end(kSizes));
+  if (parameterisation == Parameterisation::classifier) {
+    sizes.push_back(kNumClasses);
+  }
+  return sizes;
+}
 
 std::string did_you_mean(std::string_view given, const std::vector<std::string>& known) {
   const std::string best = nearest(given, known);
@@ -164,16 +174,19 @@ void check_features(const NetworkConfig& config, const std::string& where) {
   }
 }
 
-NetworkConfig parse_config(const std::string& text, const std::string& where) {
+NetworkConfig parse_config(const std::string& text, Parameterisation parameterisation,
+                           const std::string& where) {
   Json object = parse_flat_object(text, where);
   const std::vector<double> frequencies = take_frequencies(object, where);
+  const std::vector<Size> sizes = sizes_of(parameterisation);
   std::vector<std::string> known;
-  for (const Size& size : kSizes) {
+  for (const Size& size : sizes) {
     known.emplace_back(size.name);
   }
   check_keys(object, known, where);
   NetworkConfig config;
-  for (const Size& size : kSizes) {
+  config.parameterisation = parameterisation;
+  for (const Size& size : sizes) {
     check_size(size, object[size.name], where);
     config.*size.member = object[size.name].get<int64_t>();
   }
@@ -311,9 +324,10 @@ Weights load_weights(const std::string& path) {
   const auto& metadata = file.metadata;
   check_metadata(metadata, prefix);
   Weights weights;
-  weights.config = parse_config(metadata.at(kConfigKey), prefix + kConfigKey + ": ");
-  weights.config.parameterisation = parse_parameterisation(metadata.at(kParameterisationKey),
-                                                           prefix + kParameterisationKey + ": ");
+  const Parameterisation parameterisation = parse_parameterisation(
+      metadata.at(kParameterisationKey), prefix + kParameterisationKey + ": ");
+  weights.config =
+      parse_config(metadata.at(kConfigKey), parameterisation, prefix + kConfigKey + ": ");
   weights.schedule = parse_schedule(metadata.at(kScheduleKey), prefix + kScheduleKey + ": ");
   check_num_levels(weights, prefix);
   for (const auto& [key, value] : metadata) {
@@ -329,7 +343,7 @@ Weights load_weights(const std::string& path) {
 void save_weights(const std::string& path, const Weights& weights) {
   const std::string prefix = "weights: " + path + ": ";
   Json config = Json::object();
-  for (const Size& size : kSizes) {
+  for (const Size& size : sizes_of(weights.config.parameterisation)) {
     config[size.name] = weights.config.*size.member;
     check_size(size, config[size.name], prefix + kConfigKey + ": ");
   }

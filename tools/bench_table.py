@@ -52,6 +52,23 @@ def forward() -> str:
     return table("Network passes", head, rows, data)
 
 
+def batched() -> str:
+    data = read("batched")
+    if data is None:
+        return ""
+    rows = [
+        [
+            f"{one['networks']} x {one['batch']}",
+            f"{one['milliseconds']['float32_in_turn']:.2f}",
+            *(f"{value:.2f}" for value in one["speed_up"].values()),
+        ]
+        for one in data["results"]
+    ]
+    head = ["networks x batch", "float32 in turn, ms", "together, times as fast"]
+    head += ["bfloat16 together", "stacked, of eager in turn", "stacked, of float32 in turn"]
+    return table("Several networks at the same points", head, rows, data)
+
+
 def train_step() -> str:
     data = read("train_step")
     if data is None:
@@ -154,7 +171,7 @@ def build() -> str:
 
 def main() -> int:
     """Writes the page's tables."""
-    parts = [part() for part in (forward, train_step, sample, reference_jax, build)]
+    parts = [part() for part in (forward, batched, train_step, sample, reference_jax, build)]
     (FOLDER / "bench.md").write_text("\n".join(part for part in parts if part))
     return 0
 

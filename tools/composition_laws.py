@@ -1,4 +1,4 @@
-"""The laws of docs/compositions.md: factors, compositions, ground truth and measures.
+"""The laws of docs/composition.md: factors, compositions, ground truth and measures.
 
 Mixtures of d dimensions have a product in closed form; plane laws are integrated on a grid. Used by
 tools/composition_networks.py, which trains a network for each factor, and by

@@ -1,4 +1,4 @@
-"""Ground truth of the compositions of composition_laws.py, and how far samples are from it.
+"""Ground truth of compositions in closed form or on a grid, and how far samples are from it.
 
 Products of mixtures are known in closed form. Points are shared out among the product's modes by
 each mode's posterior probability, so that every measure is unbiased on exact draws, also where
@@ -95,12 +95,17 @@ def log_factor(points: np.ndarray, law: dict) -> np.ndarray:
     return (top + np.log(np.exp(logs - top).sum(-1, keepdims=True)))[..., 0]
 
 
-def grid_law(factors: list, centre: tuple, half_width: float, cells: int) -> tuple:
-    """A product on a square of cells x cells: points (n, n, 2) and their probabilities."""
-    count = cells * FINE
+def grid_points(centre: tuple, half_width: float, cells: int, fine: int = FINE) -> np.ndarray:
+    """The points (n, n, 2) of the quadrature on a square of cells x cells."""
+    count = cells * fine
     offsets = half_width * (2 * (np.arange(count) + 0.5) / count - 1)
     axes = [middle + offsets for middle in centre]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+
+
+def grid_law(factors: list, centre: tuple, half_width: float, cells: int) -> tuple:
+    """A product on a square of cells x cells: points (n, n, 2) and their probabilities."""
+    points = grid_points(centre, half_width, cells)
     total = sum(exponent * log_factor(points, law) for law, exponent in factors)
     density = np.exp(total - total.max())
     return points, density / density.sum()
@@ -136,3 +141,83 @@ def plane_errors(x: np.ndarray, probabilities: np.ndarray) -> dict:
         "histogram 64 x 64, total variation": total_variation(shares, truth),
         "histogram 16 x 16, total variation": total_variation(coarse(shares, 4), coarse(truth, 4)),
     }
+
+
+# Points of the quadrature in a cell, along each axis, of GridTruth: multiples of .1, where the hard
+# edges of its laws are, then lie between points.
+ALIGNED = 15
+FLOOR = 0.01  # share of a uniform law on the square in a density whose logarithm is averaged
+
+
+class GridTruth:
+    """A law on the grid of |x|, |y| < SIDE, from its log density there, and its measures.
+
+    Every law is taken as one that is constant in each of the grid's squares.
+    """
+
+    def __init__(self, points: np.ndarray, logs: np.ndarray) -> None:
+        density = np.exp(logs - logs.max())
+        self.points = points
+        self.axis = points[:, 0, 0]
+        self.probabilities = density / density.sum()
+        self.cells = coarse(self.probabilities, ALIGNED)
+        _, self.covariance = self.moments(self.probabilities)
+        draws = self.draw(2000, np.random.default_rng(0))
+        gaps = draws[:1000] - draws[1000:]
+        self.bandwidth = float(np.median(np.hypot(gaps[:, 0], gaps[:, 1])))
+        self.kernel = np.exp(-0.5 * ((self.axis[:, None] - self.axis) / self.bandwidth) ** 2)
+
+    def moments(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance."""
+        flat, weights = self.points.reshape(-1, 2), probabilities.ravel()
+        mean = weights @ flat
+        return mean, ((flat - mean) * weights[:, None]).T @ (flat - mean)
+
+    def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Exact draws."""
+        side = self.axis[1] - self.axis[0]
+        x = draw_grid(self.points, self.probabilities, count, rng)
+        return x + side * (rng.random((count, 2)) - 0.5)
+
+    def log_likelihood(self, fine: np.ndarray) -> float:
+        """Mean log density, over points inside the square, of the law with the uniform share."""
+        share = (1 - FLOOR) * self.probabilities + FLOOR / self.probabilities.size
+        area = (self.axis[1] - self.axis[0]) ** 2
+        return float((fine * np.log(share / area)).sum() / fine.sum())
+
+    def divergence(self, shares: np.ndarray) -> float:
+        """KL divergence of a histogram from the law, both with the uniform share."""
+        p, q = ((1 - FLOOR) * law + FLOOR / law.size for law in (shares, self.cells))
+        return float((p * np.log(p / q)).sum())
+
+    def discrepancy(self, fine: np.ndarray, count: int) -> float:
+        """Unbiased squared maximum mean discrepancy, Gaussian kernel of the bandwidth."""
+
+        def against(law: np.ndarray) -> float:
+            return float((fine * (self.kernel @ law @ self.kernel)).sum())
+
+        truth = self.probabilities
+        own = (count * against(fine) - fine.sum()) / (count - 1)
+        among = (truth * (self.kernel @ truth @ self.kernel)).sum()
+        return float(own - 2 * against(truth) + among)
+
+    def average(self, x: np.ndarray, values: np.ndarray) -> float:
+        """Mean over the points inside the square of a function on the grid; NaN counts as 0."""
+        fine = histogram(x, (0, 0), SIDE, len(self.axis))
+        return float((fine * np.nan_to_num(values)).sum() / fine.sum())
+
+    def errors(self, x: np.ndarray) -> dict:
+        """Every measure of samples (N, 2); points that are not finite are outside."""
+        fine = histogram(x, (0, 0), SIDE, CELLS * ALIGNED)
+        shares = coarse(fine, ALIGNED)
+        inside = x[(abs(x) < SIDE).all(1)]
+        covariance = np.cov(inside.T) if len(inside) > 2 else np.full((2, 2), np.nan)
+        return {
+            "tv 64 x 64": total_variation(shares, self.cells),
+            "tv 16 x 16": total_variation(coarse(shares, 4), coarse(self.cells, 4)),
+            "kl 64 x 64": self.divergence(shares),
+            "log likelihood": self.log_likelihood(fine),
+            "variance": float(np.linalg.norm(covariance - self.covariance)),
+            "1000 mmd^2": 1000 * self.discrepancy(fine, len(x)),
+            "outside": 1 - float(fine.sum()),
+        }

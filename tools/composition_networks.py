@@ -1,4 +1,4 @@
-"""Trains a score network for each factor of docs/compositions.md into out/compositions/.
+"""Trains a score network for each factor of docs/composition.md into out/compositions/.
 
     tools/composition_networks.py [--motet build/release/bin/motet] [--only NAME...]
 

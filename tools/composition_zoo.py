@@ -100,6 +100,11 @@ def board_boxes() -> tuple[np.ndarray, np.ndarray]:
     return low, low + 0.5
 
 
+def box_toml(low: tuple, high: tuple) -> str:
+    """The keys of a uniform law on a box."""
+    return f'law = "uniform_box"\nlow = {json.dumps(low)}\nhigh = {json.dumps(high)}\n'
+
+
 BLOB_MEAN, BLOB_SD = (0.3, 0.1), 0.35
 RING_SD, MOONS_SD, SPIRALS_SD = 0.03, 0.05 / 1.5, 0.04
 BLOB_TOML = mixture_toml(np.array([BLOB_MEAN]), BLOB_SD)
@@ -143,4 +148,21 @@ LAWS = {
         ),
         law("blob", mixture_functions(np.array([BLOB_MEAN]), BLOB_SD), BLOB_TOML, BLOB_TOML),
     )
+}
+
+# The boxes that Du et al. (arXiv 2302.11552) mix and negate, as their published notebook has them.
+BOXES = {
+    "left": ((-0.3, -1.0), (-0.1, 1.0)),
+    "right": ((0.1, -1.0), (0.3, 1.0)),
+    "large": ((-0.7, -0.7), (0.7, 0.7)),
+    "small": ((-0.3, -0.3), (0.3, 0.3)),
+}
+BOX_LAWS = {
+    name: law(
+        name,
+        boxes_functions(np.array([low]), np.array([high])),
+        box_toml(low, high),
+        box_toml(low, high),
+    )
+    for name, (low, high) in BOXES.items()
 }

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from measure_compositions import mixture_pair
+from composition_laws import mixture_pair
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "exact"
@@ -65,7 +65,7 @@ class Product:
         square = (y * y).sum(1)
         at = {"score": 0.0, "squares": 0.0, "log": 0.0, "divergence": 0.0, "shares": []}
         for factor in self.factors:
-            variance, means = factor["sd"] ** 2 + v, factor["means"]
+            variance, means = factor["sds"][0, 0] ** 2 + v, factor["means"]
             half = 0.5 * (means**2).sum(1)
             logs = (y @ means.T - half) / variance + np.log(factor["weights"])
             top = logs.max(1)
@@ -87,7 +87,7 @@ class Product:
         a, b = self.factors
         gap = ((a["means"][:, None] - b["means"]) ** 2).sum(-1)
         logs = np.log(a["weights"])[:, None] + np.log(b["weights"])
-        logs = logs - 0.5 * gap / (a["sd"] ** 2 + b["sd"] ** 2 + 2 * v)
+        logs = logs - 0.5 * gap / (a["sds"][0, 0] ** 2 + b["sds"][0, 0] ** 2 + 2 * v)
         pairs = np.exp(logs - logs.max())
         return np.diag(pairs) / pairs.sum()
 

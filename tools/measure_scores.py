@@ -111,7 +111,7 @@ def shipped(binaries: Path) -> list[dict]:
 
 
 def factors(binaries: Path) -> None:
-    """Errors of the networks of docs/compositions.md; the file grows as they come."""
+    """Errors of the networks of docs/composition.md; the file grows as they come."""
     rows = []
     for law in (*SHIPPED_FACTORS, *TRAINED):
         weights = network(binaries / "motet", law)

@@ -7,7 +7,9 @@ measures see), and the start that the sampler "exact" hands to a level's kernel.
 import math
 
 import numpy as np
-from measure_compositions import draw_mixture, mixture_pair, mixture_product, ring_means
+from composition_laws import mixture_pair
+from composition_measures import draw_mixture, mixture_product
+from composition_zoo import ring_means
 from scipy.special import erf, erfcx
 
 NUM_LEVELS = 100
@@ -141,10 +143,11 @@ class MixturePair(Law):
 
     def __init__(self, level: int) -> None:
         pair = mixture_pair(self.dimension)
-        factors = tuple(Mixture(f["weights"], f["means"], f["sd"], level) for f in pair)
+        factors = tuple(Mixture(f["weights"], f["means"], f["sds"][0, 0], level) for f in pair)
         super().__init__("8-mode mixtures, d = 20", level, factors)
         a, b = (
-            {"weights": f.weights, "means": f.means, "sd": math.sqrt(f.variance)} for f in factors
+            {"weights": f.weights, "means": f.means, "sds": np.array([[math.sqrt(f.variance)]])}
+            for f in factors
         )
         self.product = mixture_product(a, b)
 

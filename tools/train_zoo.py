@@ -6,10 +6,11 @@
 A score network for each law of tools/composition_zoo.py but the ring's and the bar's, which
 models/ has, by the recipe "motet" in mixed precision; an energy network (NAME-energy) for some, as
 experiments/train-ring-energy.toml has it but for its length and a cosine learning rate. All have
-fewer steps than the 15,000 of models/; the weights are averaged over the same share of a run as
-there (EMA), or the average would still hold the initial weights. A network that is there already,
-by the same config, is kept: what makes it is in NAME.toml beside it. The second writes what each
-network there and in models/ is and its score errors to results/composition/networks.json.
+fewer steps than the 15,000 of models/, the single boxes fewest; the weights are averaged over the
+same share of a run as there (EMA), or the average would still hold the initial weights. A network
+that is there already, by the same config, is kept: what makes it is in NAME.toml beside it. The
+second writes what each network there and in models/ is and its score errors to
+results/composition/networks.json.
 """
 
 import argparse
@@ -20,27 +21,29 @@ import subprocess
 import sys
 from pathlib import Path
 
-from composition_zoo import LAWS, MODELS, NETWORKS, ROOT
+from composition_zoo import BOX_LAWS, LAWS, MODELS, NETWORKS, ROOT
 from measure_scores import error_of
 
 SUMMARY = ROOT / "results" / "composition" / "networks.json"
 SCORE_STEPS = 3000
+BOX_STEPS = 1500
 ENERGY_STEPS = 2000
 FIRST_SEED = 51
 NUM_SAMPLES = 20000  # of a level's law, for a score error
 SCORES = tuple(name for name in LAWS if LAWS[name].score_network.parent != MODELS)
 ENERGIES = tuple(f"{name}-energy" for name in ("checkerboard", "moons", "blob"))
-TRAINED = (*SCORES, *ENERGIES)
+TRAINED = (*SCORES, *ENERGIES, *BOX_LAWS)
+ALL_LAWS = LAWS | BOX_LAWS
 
 
 def config_of(name: str) -> str:
     """The training config of one network."""
     is_energy = name in ENERGIES
-    steps = ENERGY_STEPS if is_energy else SCORE_STEPS
+    steps = ENERGY_STEPS if is_energy else BOX_STEPS if name in BOX_LAWS else SCORE_STEPS
     lines = [
         f"seed = {FIRST_SEED + TRAINED.index(name)}",
         "[data]",
-        LAWS[name.removesuffix("-energy")].data_toml.rstrip(),
+        ALL_LAWS[name.removesuffix("-energy")].data_toml.rstrip(),
     ]
     if is_energy:
         lines += ["[network]", 'parameterisation = "energy_residual"', "[train]"]
@@ -98,7 +101,7 @@ def row_of(name: str, weights: Path, binaries: Path) -> dict:
 def measure(binaries: Path) -> None:
     """Writes the list of every network that is there."""
     rows = []
-    for name, law in LAWS.items():
+    for name, law in ALL_LAWS.items():
         for label, weights in ((name, law.score_network), (f"{name}-energy", law.energy_network)):
             if weights.is_file():
                 rows.append(row_of(label, weights, binaries))

@@ -149,6 +149,14 @@ struct LevelStats {
   double acceptance() const;  ///< num_accepted / num_proposals; NaN without proposals
 };
 
+/// What the last reverse step left for the level that it led to (docs/method.md, Weights of the
+/// operators); undefined where the model needs none.
+struct Crossing {
+  Tensor ledger;  ///< (B, n) float64: the tracked log densities at the point reached
+  Tensor slope;   ///< (B) float64: Eval::slope where the step began
+  Tensor twist;   ///< (B) float64: what the twist has added to log w but for its value at the end
+};
+
 /// Everything needed to go on: position, chains, statistics. Saved as a checkpoint, restored to the
 /// same bits.
 struct AnnealState {
@@ -170,6 +178,7 @@ struct AnnealState {
   Tensor weight_rate_error;
   Tensor divergence;
   Tensor divergence_error;
+  Crossing crossing;
 };
 
 struct SampleResult {
@@ -183,6 +192,9 @@ struct SampleResult {
   /// (I) float64, an island each: estimates of log(Z_last / Z_first), Z the integral of the product
   /// of the factors' densities in x / sqrt(alpha_bar); undefined without weights.
   Tensor log_normalisers;
+  /// (B, C) float64: TrackingModel::shares at the last level, where log densities were tracked; else
+  /// undefined. Of a lone mixture, the mean of a column is the component's weight if all is well.
+  Tensor shares;
 };
 
 /// Called after each MCMC step and each level with the state so far; return false to stop (anneal
@@ -193,9 +205,10 @@ using Observer = std::function<bool(const AnnealState& state)>;
 /// (x_init is then ignored) to the same bits as an uninterrupted call. Cost per level with MCMC
 /// steps or a move out of it: 1 evaluation on entry (the reverse step out is then free) + the
 /// kernel's. A chain that a reverse step or the last map breaks goes on as NaN or infinity and is
-/// counted in num_invalid. kernel may be null when placement is none. Throws ConfigError for a null
-/// model, a plan that does not fit the schedule, a model trained for another schedule, or a state
-/// of another plan; ShapeError for x_init; NumericalError when every proposal of a level was
+/// counted in num_invalid. One that the last map takes out of a hard region goes where the map
+/// without it would put it. kernel may be null when placement is none. Throws ConfigError for a null
+/// model, a plan that does not fit the schedule or the model, a model trained for another schedule,
+/// or a state of another plan; ShapeError for x_init; NumericalError when every proposal of a level was
 /// invalid or no chain is finite after a move; Interrupted when the observer returns false.
 SampleResult anneal(const ModelPtr& model, const NoiseSchedule& schedule, const KernelPtr& kernel,
                     const AnnealConfig& config, const Tensor& x_init, const Rng& rng,

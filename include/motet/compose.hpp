@@ -17,7 +17,10 @@ struct Ramp {
   double last = 0.0;
   bool operator==(const Ramp&) const = default;
 };
-/// From abar = 0.002 or the schedule's highest level, whichever is lower, to its lowest level.
+/// alpha_bar below which every leaf counts as Gaussian of variance sigma^2 about its mean: where
+/// ledgers and ramps begin.
+inline constexpr double kHighNoise = 0.002;
+/// From the lowest level with alpha_bar <= kHighNoise, or the highest there is, to level 0.
 Ramp ramp_over(const NoiseSchedule& schedule);
 
 /// One factor p^exponent of a product. Any real exponent but NaN or infinity; 0 drops the factor
@@ -50,10 +53,17 @@ struct Component {
 /// LikelihoodPath::given; else as product().
 ModelPtr mixture(std::vector<Component> components);
 
-/// `model`, a product, divided by its integral at each level: exp(log_normalisers[i]) at level i of
-/// its schedule, as measured (measure_normalisers, preset.hpp) or known. Throws ConfigError for a
-/// table that is empty or not finite. evaluate() throws ConfigError for a level beyond the table.
-ModelPtr normalised(ModelPtr model, std::vector<double> log_normalisers);
+/// Log integrals of an unnormalised model over x / sqrt(alpha_bar), at rising values of
+/// log v, v = (1 - alpha_bar) / alpha_bar; linear between them, constant beyond. Each law of the
+/// model counts as a density in x / sqrt(alpha_bar) there.
+struct LogNormalisers {
+  std::vector<double> log_v;
+  std::vector<double> value;
+};
+/// `model`, a product, divided by its integral at each level, as measured (measure_normalisers,
+/// preset.hpp) or known. Costs nothing. Throws ConfigError for a null model and a table that is
+/// empty, uneven, not finite or not rising in log v.
+ModelPtr normalised(ModelPtr model, LogNormalisers log_normalisers);
 
 /// p(x) p(y | x)^exponent: the posterior of `prior` given what `likelihood` says, at every level. Not
 /// exact unless prior is; the likelihood's part is known in closed form. Cost: the prior's, and the
@@ -103,13 +113,15 @@ std::vector<Term> factors(const ModelPtr& model);
 double total_exponent(const Model& model);
 double total_exponent(const Model& model, const NoiseLevel& level);
 
-/// Whether the model has a mixture inside (its components then have widths of their own), a given
-/// likelihood (Eval::twist), or something that changes with the level (Eval::slope).
+/// What of a composition decides how it can be sampled.
 struct Traits {
-  bool has_mixture = false;
-  bool has_twist = false;
-  bool has_slope = false;
-  bool is_tracked = false;
+  bool has_mixture = false;     ///< its components have widths of their own
+  bool is_conditioned = false;  ///< has a likelihood
+  bool has_twist = false;       ///< has a LikelihoodPath::given (Eval::twist)
+  bool is_approximate = false;  ///< a likelihood's gradient is approximate
+  bool has_slope = false;       ///< changes with the level by itself (Eval::slope)
+  bool is_tracked = false;      ///< has a ledger
+  bool divides = false;         ///< has a negative exponent: it may be no law
 };
 Traits traits(const Model& model);
 

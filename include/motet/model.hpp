@@ -89,9 +89,12 @@ class TrackingModel : public Model {
                        const NoiseLevel& level) const = 0;
   /// Names of the components of all mixtures inside, and the share of each in what its mixture's
   /// density is at the points of `eval`, (B, C) float64: posterior probabilities, whose mean over
-  /// exact draws of a lone mixture is the component's weight.
+  /// exact draws of a lone mixture is the component's weight. `eval` is that at x; costs an
+  /// evaluation where nothing is tracked.
   virtual std::vector<std::string> component_names() const = 0;
-  virtual Tensor shares(const Eval& eval, const NoiseLevel& level) const = 0;
+  /// Their weights; each mixture's sum to 1.
+  virtual std::vector<double> component_weights() const = 0;
+  virtual Tensor shares(const Eval& eval, const Tensor& x, const NoiseLevel& level) const = 0;
 };
 
 /// A law whose data (level-free) samples can be drawn exactly.
@@ -155,6 +158,8 @@ enum class Parameterisation {
   score,            ///< f predicts eps: s = -f / sigma
   energy_norm,      ///< E = ||f||^2, eps = grad E, log p = -E / sigma
   energy_residual,  ///< E = ||f - x||^2, as the reference code has it
+  /// log p(y | x_t) = log softmax(f)_y: no model, but a factor of one (classifier_likelihood())
+  classifier,
 };
 std::string to_string(Parameterisation parameterisation);
 /// Throws ConfigError naming the allowed words.
@@ -179,6 +184,8 @@ struct NetworkConfig {
   /// (1 + 2 F) numbers, instead of x. Fine structure in few dimensions, which a network of x alone
   /// learns slowly. Empty: the paper's network.
   std::vector<double> frequencies = {};
+  /// Of a classifier: the length of f, >= 2. Else 0: f is as long as x.
+  int64_t num_classes = 0;
   bool operator==(const NetworkConfig&) const = default;
 };
 
@@ -215,8 +222,8 @@ Compute compute_used(Compute compute, const std::string& device = "cpu");
 /// one evaluation gives energy and gradient, at the measured cost of 1.9 score evaluations in
 /// float32, 2.7 in bfloat16. On the CPU, float32 and bfloat16: the bits of a row do not depend on
 /// the batch or the thread count. `device` is "cpu" or "cuda"; results come back on the device of
-/// x. Throws DataError for wrong tensors, ConfigError for an unknown or absent device. evaluate()
-/// throws ConfigError for a level outside the network's.
+/// x. Throws DataError for wrong tensors, ConfigError for an unknown or absent device and for a
+/// classifier. evaluate() throws ConfigError for a level outside the network's.
 ModelPtr network_model(Weights weights, std::string name, Compute compute = Compute::float32,
                        const std::string& device = "cpu");
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "motet/anneal.hpp"
+#include "motet/compose.hpp"
 #include "motet/ratio_adaptive.hpp"
 
 namespace motet {
@@ -90,6 +91,9 @@ struct ExactConfig {
 inline constexpr int64_t kMinEvaluations = 24;
 inline constexpr double kMaxDiscrepancy = 0.01;
 
+/// Standard deviation of the target near N(0, sd^2 I) at high noise: sigma / sqrt(total_exponent).
+double start_sd(const Model& target, const NoiseLevel& level);
+
 /// How far the target is from N(0, sd^2 I), sd^2 = sigma^2 / total_exponent, at a level:
 /// E |S(x) + x / sd^2|^2 sd^2 / d under that Gaussian, its Fisher divergence per coordinate in its
 /// own units; estimated on num_chains draws of rng. Float. 1 evaluation a chain. Not finite scores
@@ -107,5 +111,20 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
 Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule,
                            const ExactConfig& config, const Rng& rng,
                            const std::string& device = "cpu");
+
+/// The pilot run that measures a product's integrals.
+struct NormaliserConfig {
+  int64_t num_chains = 2000;  ///< >= 2
+  int64_t evaluations = 200;  ///< per chain, as ExactConfig's
+};
+/// Log integrals of an unnormalised target over x / sqrt(alpha_bar) at each level that the sampler
+/// "exact" visits, from the Gaussian that it is at high noise down: the Feynman-Kac weights' means
+/// (docs/method.md, Weights of the operators). Costs config.evaluations and a pilot's of 512 chains.
+/// `standard_error`, if given: the spread over islands at level 0. Throws as make_exact_sampler and
+/// anneal.
+LogNormalisers measure_normalisers(const ModelPtr& target, const NoiseSchedule& schedule,
+                                   const NormaliserConfig& config, const Rng& rng,
+                                   const std::string& device = "cpu",
+                                   double* standard_error = nullptr);
 
 }  // namespace motet

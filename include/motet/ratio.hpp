@@ -18,8 +18,22 @@ class Target {
   /// Throws ConfigError for a null model.
   Target(ModelPtr model, NoiseLevel level);
   /// One evaluation for every row of x. Throws ShapeError if x is not (B, *event), or if the model
-  /// returns tensors of other shapes or breaks its promise to be exact.
+  /// returns tensors of other shapes or breaks its promise to be exact; ConfigError for a model that
+  /// tracks log densities, which need a ledger.
   Eval evaluate(const Tensor& x) const;
+  /// The same where the tracked log densities at x are known: ledger (B, n) float64; undefined for
+  /// models that track none.
+  Eval evaluate(const Tensor& x, const Tensor& ledger) const;
+  /// At high noise, where chains begin: tracked leaves are Gaussians of variance sigma^2 there, so
+  /// their scores tell their log densities. For other models evaluate(x).
+  Eval begin(const Tensor& x) const;
+  /// At y, reached from x on a straight line: each tracked log density changes by the trapezoid of
+  /// its leaf's score (exactly, where that leaf knows the difference). One evaluation.
+  Eval evaluate_from(const Tensor& y, const Tensor& x, const Eval& at_x) const;
+  /// `eval`, that of x, with another ledger; no evaluation.
+  Eval with_ledger(const Eval& eval, const Tensor& ledger, const Tensor& x) const;
+  /// Parts of the model that have an entry in the ledger; empty for models that track nothing.
+  const std::vector<size_t>& tracked() const;
   const NoiseLevel& level() const { return level_; }
   const Model& model() const { return *model_; }
   /// Inverse square scales of the law's coordinates up to a common factor, (1, *event); undefined:
@@ -35,9 +49,15 @@ class Target {
   double seconds() const { return seconds_; }
 
  private:
+  void check_point(const Tensor& x) const;
+  void check_eval(const Eval& eval, const Tensor& x) const;
   void check_parts(const Eval& eval, const Tensor& x) const;
+  std::vector<Eval> evaluate_parts(const Tensor& x) const;
+  template <class Call>
+  auto timed(const Call& call) const;
 
   ModelPtr model_;
+  const TrackingModel* tracking_ = nullptr;  // model_, where it tracks anything
   NoiseLevel level_;
   Tensor mass_;
   mutable int64_t num_evaluations_ = 0;
@@ -56,11 +76,15 @@ struct Path {
 struct RatioPair {
   Tensor estimate;     ///< (B) float64, as LogRatio::estimate
   Tensor lower_order;  ///< (B) float64, nothing refused; undefined where the rule has no such pair
+  /// The path's last Eval with the ledger as this rule finds it; no score where nothing is tracked:
+  /// the path's own holds then.
+  Eval back = {};
 };
 
 /// Estimator of log p(back) - log p(front), (B) float64: the exact part by difference, the
-/// remainder by quadrature. Changes its sign when the path is reversed, as the true difference
-/// does, whatever the quadrature error; or is -inf in both directions, where a guard refuses the
+/// remainder by quadrature; of models that track log densities, each of these by the same rule on
+/// its own leaf, then the difference of what the ledgers at both ends tell. Changes its sign when the path is reversed, as the true difference
+/// does, whatever the quadrature error (with a ledger: to the order of the rule); or is -inf in both directions, where a guard refuses the
 /// path.
 class LogRatio {
  public:

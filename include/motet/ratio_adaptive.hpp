@@ -56,6 +56,7 @@ class PilotLineRatio : public LogRatio {
   explicit PilotLineRatio(const LineTolerance& wanted = {});
   /// Costs what choose_line_points costs and N - 2 evaluations more.
   Tensor estimate(const Target& target, const Path& path) const override;
+  RatioPair estimate_pair(const Target& target, const Path& path) const override;
   /// Of the dearest estimate: when max_points do not suffice.
   int64_t num_evaluations() const override;
   std::string describe() const override;

@@ -1,4 +1,5 @@
-// Training a noise-predicting network on a data set: simple loss, Adam, EMA.
+// Training a noise-predicting network or a noise-aware classifier on a data set: simple loss or
+// cross-entropy, Adam, EMA.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +23,21 @@ class DataSet {
 };
 using DataSetPtr = std::shared_ptr<const DataSet>;
 
+/// Points that each belong to a class, 0 to num_classes - 1: what a classifier learns.
+class LabelledData : public DataSet {
+ public:
+  struct Draw {
+    Tensor points;  ///< as DataSet::sample()
+    Tensor labels;  ///< (num_samples) int64 on the CPU
+  };
+  /// Points with their classes; row i from chain i of rng.
+  virtual Draw sample_labelled(int64_t num_samples, Rng& rng) const = 0;
+  virtual int64_t num_classes() const = 0;
+  Tensor sample(int64_t num_samples, Rng& rng) const override {
+    return sample_labelled(num_samples, rng).points;
+  }
+};
+
 /// A built-in set, 2-D, roughly inside [-1, 1]^2. ring, bar: the benchmark's laws (model.hpp).
 /// checkerboard: uniform on the 8 squares of a 4 x 4 board over [-1, 1]^2 that touch the corner
 /// (-1, -1) or one another at corners. moons: two interleaved half circles, the first
@@ -35,6 +51,13 @@ DataSetPtr analytic_data(AnalyticPtr law);
 /// Rows of a user's array (N, d), drawn with replacement. Throws DataError for other shapes or
 /// non-finite rows.
 DataSetPtr array_data(const Tensor& rows, std::string name);
+/// The same with the class of each row: labels (N), whole numbers from 0 on of any dtype, of which
+/// the largest tells the number of classes. Throws DataError for other labels and for one class.
+DataSetPtr array_data(const Tensor& rows, const Tensor& labels, std::string name);
+/// Class k with probability weights[k] over their sum, and a point of classes[k]. A draw costs one
+/// of every class. Throws ConfigError for fewer than two classes, a null one, another number of
+/// weights, or weights that are not positive and finite; ShapeError when dimensions differ.
+DataSetPtr labelled_data(std::vector<DataSetPtr> classes, std::vector<double> weights);
 
 /// How the noise level of each point of a batch is drawn, u uniform in (0, 1).
 enum class LevelLaw {
@@ -69,6 +92,7 @@ struct TrainConfig {
   /// first and last layer, loss. Needs a processor with AMX (ConfigError).
   bool mixed_precision = false;
   /// Plain autograd instead of the hand-written passes: the definition, for tests and benches.
+  /// Classifiers are always trained by it.
   bool reference_path = false;
   uint64_t seed = 0;
   int64_t held_out_every = 1000;  ///< steps between held-out losses
@@ -83,7 +107,8 @@ std::vector<std::string> recipe_names();
 TrainConfig train_recipe(const std::string& name);
 
 /// Loss on held-out points and noise, the same at every step of a run: mean over points and
-/// coordinates of (eps - eps_hat)^2 of the EMA network, in float32.
+/// coordinates of (eps - eps_hat)^2 of the EMA network, in float32; of a classifier, the mean of
+/// -log p(label | x_t).
 struct HeldOut {
   int64_t step = 0;
   double mean = 0.0;
@@ -115,12 +140,12 @@ using TrainObserver = std::function<bool(const TrainState& state, double loss)>;
 TrainState initial_state(const TrainConfig& config);
 
 /// Trains from `resume` (default: initial_state) to config.num_steps. Loss: mean over the batch of
-/// ||eps - eps_hat(x_t, t)||^2 / d (Ho et al. 2020, eq. 14), t by level_law, fresh data and noise
-/// every step, drawn from Philox at (step): the bits depend neither on the number of threads nor on
+/// ||eps - eps_hat(x_t, t)||^2 / d (Ho et al. 2020, eq. 14), or of a classifier -log p(label | x_t)
+/// (Dhariwal and Nichol 2021, section 4), t by level_law, fresh data and noise every step, drawn from Philox at (step): the bits depend neither on the number of threads nor on
 /// interruptions (reference_path: the latter only; cosine: as long as num_steps stays). Adam
 /// (Kingma and Ba 2015) with epsilon outside the root; average <- ema_decay average +
 /// (1 - ema_decay) weight after each step, from the initial weights. Throws ConfigError for bad
-/// settings and a `resume` beyond num_steps, DataError when `resume` is not of this network,
+/// settings, a classifier on data without labels and a `resume` beyond num_steps, DataError when `resume` is not of this network,
 /// ShapeError when the data give other points than DataSet says, NumericalError naming the step
 /// when loss or gradient is not finite.
 TrainState train(const TrainConfig& config, const DataSet& data, const TrainObserver& observer = {},

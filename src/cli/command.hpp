@@ -26,6 +26,17 @@ void add_diagnose(CLI::App& app);
 /// --set and --quiet, of every command that runs a config.
 void add_config_options(CLI::App& command, std::vector<std::string>& overrides, bool& quiet);
 
+/// The config argument and --target, of every command that samples: one of the two, or both.
+struct SampleOptions {
+  std::string config;
+  std::vector<std::string> target;  ///< at most one expression
+  std::vector<std::string> overrides;
+};
+void add_sample_config(CLI::App& command, SampleOptions& options);
+/// The config, with `target` in place of its own; without a config, all else default. Throws
+/// CLI::RequiredError when neither is given, and as load_config().
+SampleConfig load_sample_config(const SampleOptions& options);
+
 /// RunHooks of a command: progress on stderr (silent when stderr is not a terminal, or `quiet`),
 /// and a stop at the first Ctrl-C or SIGTERM; the second ends the process at once.
 RunHooks terminal_hooks(bool quiet);

@@ -1,4 +1,4 @@
-// motet diagnose CONFIG.toml
+// motet diagnose [CONFIG.toml] [--target EXPR]
 #include <algorithm>
 #include <cmath>
 #include <iomanip>
@@ -14,10 +14,9 @@ namespace motet::cli {
 namespace {
 
 struct Options {
-  std::string config;
+  SampleOptions sample;
   RunFiles files;
   DiagnoseConfig settings;
-  std::vector<std::string> overrides;
   std::string seed;
   bool quiet = false;
 };
@@ -85,11 +84,11 @@ void print_diagnosis(const DiagnoseReport& report) {
 
 void run_command(Options options) {
   if (!options.seed.empty()) {
-    options.overrides.push_back("seed=" + options.seed);
+    options.sample.overrides.push_back("seed=" + options.seed);
   }
-  const SampleConfig config = load_config(options.config, options.overrides);
+  const SampleConfig config = load_sample_config(options.sample);
   if (std::any_of(config.terms.begin(), config.terms.end(),
-                  [](const TermConfig& term) { return !term.law; })) {
+                  [](const TermConfig& term) { return !term.file().empty(); })) {
     warn_of_compute(config.compute, config.device);
   }
   const DiagnoseReport report =
@@ -111,9 +110,7 @@ void add_diagnose(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "diagnose", "Say how far a config's sampler can be trusted, and what to do");
   auto options = std::make_shared<Options>();
-  command->add_option("config", options->config, "TOML file (docs/config.md)")
-      ->required()
-      ->type_name("CONFIG.toml");
+  add_sample_config(*command, options->sample);
   command->add_option("--num-chains", options->settings.num_chains, "chains of the pilot run")
       ->capture_default_str()
       ->type_name("N");
@@ -127,7 +124,7 @@ void add_diagnose(CLI::App& app) {
       ->type_name("F.json");
   command->add_option("--report", options->files.report, "one self-contained page")
       ->type_name("F.html");
-  add_config_options(*command, options->overrides, options->quiet);
+  add_config_options(*command, options->sample.overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 

@@ -1,5 +1,5 @@
-// motet info FILE: what a weights file, samples, a run or a config is. motet info --keys: the table
-// of config keys.
+// motet info FILE: what a weights file, samples, a run or a config is. motet info --target EXPR: what
+// an expression stands for. motet info --keys: the table of config keys.
 #include <torch/types.h>
 
 #include <algorithm>
@@ -138,11 +138,11 @@ void show_keys() {
   print_keys(train_config_keys(), "motet train");
 }
 
-void run_command(const std::string& path, bool keys) {
-  if (keys) {
-    show_keys();
-    return;
-  }
+void show_target(const SampleOptions& options) {
+  std::cout << printable(describe_target(load_sample_config(options)));
+}
+
+void show_file(const std::string& path) {
   const std::string extension = std::filesystem::path(path).extension().string();
   if (extension == ".safetensors" || extension == ".checkpoint") {
     show_tensor_file(path);
@@ -162,17 +162,31 @@ void run_command(const std::string& path, bool keys) {
 
 void add_info(CLI::App& app) {
   CLI::App* command = app.add_subcommand("info", "Describe a weights file, samples, run or config");
-  auto path = std::make_shared<std::string>();
+  auto options = std::make_shared<SampleOptions>();
   auto keys = std::make_shared<bool>(false);
   CLI::Option* file =
-      command->add_option("file", *path, ".safetensors, .npy, .json or .toml")->type_name("FILE");
+      command->add_option("file", options->config, ".safetensors, .npy, .json or .toml")
+          ->type_name("FILE");
+  CLI::Option* target =
+      command
+          ->add_option("--target", options->target,
+                       "an expression (docs/expressions.md), with FILE for the config that its "
+                       "names are from: its tree, cost, and whether it is a law")
+          ->type_name("EXPR")
+          ->expected(1);
   command->add_flag("--keys", *keys, "the table of all config keys, as in docs/config.md")
-      ->excludes(file);
-  command->callback([path, keys, file] {
-    if (!*keys && file->count() == 0) {
+      ->excludes(file)
+      ->excludes(target);
+  command->callback([options, keys] {
+    if (*keys) {
+      show_keys();
+    } else if (!options->target.empty()) {
+      show_target(*options);
+    } else if (options->config.empty()) {
       throw CLI::RequiredError("file");
+    } else {
+      show_file(options->config);
     }
-    run_command(*path, *keys);
   });
 }
 

@@ -1,4 +1,4 @@
-// motet sample CONFIG.toml
+// motet sample [CONFIG.toml] [--target EXPR]
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -10,9 +10,8 @@ namespace motet::cli {
 namespace {
 
 struct Options {
-  std::string config;
+  SampleOptions sample;
   RunFiles files;
-  std::vector<std::string> overrides;
   std::vector<std::string> shorthands[6];  // each at most one entry
   bool quiet = false;
 };
@@ -22,12 +21,12 @@ constexpr const char* kShorthandKeys[] = {"sampler", "num_samples", "seed",
 void run_command(Options options) {
   for (size_t i = 0; i < std::size(kShorthandKeys); ++i) {
     for (const std::string& value : options.shorthands[i]) {
-      options.overrides.push_back(std::string(kShorthandKeys[i]) + "=" + value);
+      options.sample.overrides.push_back(std::string(kShorthandKeys[i]) + "=" + value);
     }
   }
-  const SampleConfig config = load_config(options.config, options.overrides);
+  const SampleConfig config = load_sample_config(options.sample);
   if (std::any_of(config.terms.begin(), config.terms.end(),
-                  [](const TermConfig& term) { return !term.law; })) {
+                  [](const TermConfig& term) { return !term.file().empty(); })) {
     warn_of_compute(config.compute, config.device);
   }
   const RunReport report = run(config, options.files, terminal_hooks(options.quiet));
@@ -54,9 +53,7 @@ void run_command(Options options) {
 void add_sample(CLI::App& app) {
   CLI::App* command = app.add_subcommand("sample", "Sample a composition of models");
   auto options = std::make_shared<Options>();
-  command->add_option("config", options->config, "TOML file (docs/config.md)")
-      ->required()
-      ->type_name("CONFIG.toml");
+  add_sample_config(*command, options->sample);
   const auto shorthand = [&](size_t i, const std::string& flag, const std::string& doc,
                              const std::string& type) {
     command->add_option(flag, options->shorthands[i], doc)->type_name(type)->expected(1);
@@ -76,7 +73,7 @@ void add_sample(CLI::App& app) {
       ->type_name("F.json");
   command->add_flag("--resume", options->files.resume,
                     "continue the checkpoint of a stopped run, to the same bits");
-  add_config_options(*command, options->overrides, options->quiet);
+  add_config_options(*command, options->sample.overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 

@@ -73,6 +73,18 @@ std::string weights_text(const nlohmann::json& run) {
          std::to_string(islands.value("island_size", int64_t{0})) + " chains";
 }
 
+// "ring 0.483 for weight 0.500 (+- 0.003), ...": the mean share of each component of a tracked mixture.
+std::string components_text(const nlohmann::json& components) {
+  std::string text;
+  for (const auto& row : components) {
+    text += (text.empty() ? "" : ", ") + row.value("component", "") + " " +
+            fixed(number_at(row, "share"), 3) + " for weight " +
+            fixed(number_at(row, "weight"), 3) + " (+- " +
+            fixed(number_at(row, "standard_error"), 3) + ")";
+  }
+  return text;
+}
+
 // What a metric is; why it is not there.
 std::string meaning_of(const nlohmann::json& metrics, const Row& row) {
   const bool has_reason = metrics.at(row.key).is_null() && metrics.contains("errors") &&
@@ -188,6 +200,9 @@ void print_run(const nlohmann::json& run, std::ostream& out) {
   print_line(out, "evaluations_per_chain", evaluations_text(run));
   if (run.contains("islands")) {
     print_line(out, "weights", weights_text(run));
+  }
+  if (run.contains("components")) {
+    print_line(out, "components", components_text(run.at("components")));
   }
   print_chains(run, out);
   if (run.at("metrics").is_object()) {

@@ -11,6 +11,8 @@
 #include <sstream>
 
 #include "cli/command.hpp"
+#include "motet/expression.hpp"
+#include "settings.hpp"
 
 namespace motet::cli {
 namespace {
@@ -82,6 +84,29 @@ void add_config_options(CLI::App& command, std::vector<std::string>& overrides, 
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   command.add_flag("--quiet", quiet, "no progress on stderr");
+}
+
+void add_sample_config(CLI::App& command, SampleOptions& options) {
+  command.add_option("config", options.config, "TOML file (docs/config.md)")
+      ->type_name("CONFIG.toml");
+  command
+      .add_option("--target", options.target,
+                  "what to sample, as \"ring * bar^0.5\" (docs/expressions.md); needs no config")
+      ->type_name("EXPR")
+      ->expected(1);
+}
+
+SampleConfig load_sample_config(const SampleOptions& options) {
+  if (options.config.empty() && options.target.empty()) {
+    throw CLI::RequiredError("config");
+  }
+  std::vector<std::string> overrides = options.overrides;
+  for (const std::string& text : options.target) {
+    parse_expression(text);  // before TOML could take quotes at its ends for its own
+    overrides.push_back("target=" + detail::to_toml(text));
+  }
+  return options.config.empty() ? parse_config("", "--target", overrides)
+                                : load_config(options.config, overrides);
 }
 
 RunHooks terminal_hooks(bool quiet) {

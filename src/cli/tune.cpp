@@ -1,4 +1,4 @@
-// motet tune CONFIG.toml -o TUNED.toml
+// motet tune [CONFIG.toml] [--target EXPR] -o TUNED.toml
 #include <filesystem>
 #include <iostream>
 
@@ -11,9 +11,8 @@ namespace motet::cli {
 namespace {
 
 struct Options {
-  std::string config;
+  SampleOptions sample;
   std::string out;
-  std::vector<std::string> overrides;
   bool quiet = false;
 };
 
@@ -26,13 +25,14 @@ std::string list_text(const std::vector<double>& numbers) {
 }
 
 void run_command(const Options& options) {
-  const SampleConfig config = load_config(options.config, options.overrides);
+  const SampleConfig config = load_sample_config(options.sample);
   detail::check_writable(options.out);
   const std::string folder = std::filesystem::absolute(options.out).parent_path().string();
   const SampleConfig tuned = tuned_config(config, folder, terminal_hooks(options.quiet));
   end_progress();
+  const std::string source = options.sample.config.empty() ? "a target" : options.sample.config;
   write_file_atomic(options.out,
-                    "# " + options.config + ", its step sizes found by motet tune\n" + tuned.toml);
+                    "# " + source + ", its step sizes found by motet tune\n" + tuned.toml);
   print_line(std::cout, "levels", std::to_string(tuned.overrides.levels->size()));
   print_line(std::cout, "step sizes", list_text(tuned.overrides.step_size->values));
   if (tuned.overrides.num_points) {
@@ -51,13 +51,11 @@ void add_tune(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "tune", "Find the step sizes of a config's sampler; writes a config that keeps them fixed");
   auto options = std::make_shared<Options>();
-  command->add_option("config", options->config, "TOML file of a sampling run (docs/config.md)")
-      ->required()
-      ->type_name("CONFIG.toml");
+  add_sample_config(*command, options->sample);
   command->add_option("-o,--out", options->out, "the tuned config, for motet sample")
       ->required()
       ->type_name("TUNED.toml");
-  add_config_options(*command, options->overrides, options->quiet);
+  add_config_options(*command, options->sample.overrides, options->quiet);
   command->callback([options] { run_command(*options); });
 }
 

@@ -12,6 +12,8 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -98,7 +100,7 @@ void FastNetwork::Memory::reserve(const NetworkConfig& config, int64_t element_s
   const int64_t num_features = Features(config).count();
   keeps = keep;
   h.reserve(rows * stride_of(config.width) * kFloat);
-  f.reserve(rows * stride_of(num_features) * kFloat);
+  f.reserve(rows * stride_of(std::max(num_features, num_outputs(config))) * kFloat);
   features.reserve(rows * num_features * kFloat);
   n.reserve(kTileRows * stride_of(config.width) * element_size);
   u.reserve(kTileRows * stride_of(inner) * element_size);
@@ -265,7 +267,9 @@ void FastNetwork::backward_tile(size_t index, int64_t start, int64_t rows, Memor
 }
 
 // Floats between rows of memory.f, which holds outputs and, on the way back, p of all inputs.
-int64_t FastNetwork::ends_stride() const { return stride_of(features_.count()); }
+int64_t FastNetwork::ends_stride() const {
+  return stride_of(std::max(features_.count(), num_outputs(config_)));
+}
 
 // phi(x), packed rows; they stay in `memory` for the backward pass.
 const float* FastNetwork::inputs(const float* x, int64_t rows, Memory& memory) const {
@@ -333,19 +337,41 @@ void FastNetwork::energy_ends(const float* x, int64_t rows, bool residual, doubl
   }
 }
 
-void FastNetwork::energy_rows(const float* x, int64_t rows, int64_t level, bool residual,
-                              double* energy, float* gradient) const {
+// With q = softmax(f): L = log q_label, dL/dx = J^T (e_label - q). On entry memory.f holds f, on
+// return e_label - q.
+void FastNetwork::log_share_ends(int64_t rows, int64_t label, double* log_share,
+                                 Memory& memory) const {
+  const int64_t num = config_.num_classes;
+  for (int64_t row = 0; row < rows; ++row) {
+    float* f = memory.f.floats() + row * ends_stride();
+    const double top = *std::max_element(f, f + num);
+    double sum = 0.0;
+    for (int64_t j = 0; j < num; ++j) {
+      sum += std::exp(f[j] - top);
+    }
+    log_share[row] = f[label] - top - std::log(sum);
+    for (int64_t j = 0; j < num; ++j) {
+      f[j] = static_cast<float>((j == label ? 1.0 : 0.0) - std::exp(f[j] - top) / sum);
+    }
+  }
+}
+
+// `ends(start, num, memory)` turns f of the rows from `start` into the gradient by f of what is
+// wanted, and sets those rows of `gradient` to what x adds to it beside f.
+template <class Ends>
+void FastNetwork::gradient_rows(const float* x, int64_t rows, int64_t level, float* gradient,
+                                const Ends& ends) const {
   const int64_t dim = config_.event_dim;
   const int64_t most = backward_chunk();
   Memory& memory = Memory::of_this_thread();
   memory.reserve(config_, inner_.element_size, std::min(rows, most), true);
   for (int64_t start = 0; start < rows; start += most) {
     const int64_t num = std::min(most, rows - start);
-    float* out = gradient + start * dim;
     forward_blocks(x + start * dim, num, level, memory);
-    energy_ends(x + start * dim, num, residual, energy + start, out, memory);
+    ends(start, num, memory);
     backward_blocks(num, memory);
-    features_.pull(memory.features.floats(), memory.f.floats(), ends_stride(), num, out);
+    features_.pull(memory.features.floats(), memory.f.floats(), ends_stride(), num,
+                   gradient + start * dim);
   }
 }
 
@@ -368,18 +394,76 @@ void FastNetwork::for_rows(int64_t rows, const Function& function) const {
   });
 }
 
-void FastNetwork::forward(const float* x, int64_t rows, int64_t level, float* out) const {
-  const int64_t dim = config_.event_dim;
-  for_rows(rows, [&](int64_t begin, int64_t num) {
-    forward_rows(x + begin * dim, num, level, out + begin * dim);
+bool FastNetwork::costs_as(const FastNetwork& other) const {
+  const auto sizes = [](const FastNetwork& network) {
+    return std::array{network.config_.event_dim, network.config_.width, network.config_.num_blocks,
+                      network.config_.widen, network.features_.count()};
+  };
+  return &inner_ == &other.inner_ && sizes(*this) == sizes(other);
+}
+
+void FastNetwork::run_rows(const Job& job, int64_t begin, int64_t num) {
+  const FastNetwork& network = *job.network;
+  const int64_t dim = network.config_.event_dim;
+  const float* x = job.x + begin * dim;
+  float* out = job.out + begin * dim;
+  network.inner_.begin();
+  if (job.energy == nullptr) {
+    network.forward_rows(x, num, job.level, out);
+  } else {
+    const auto ends = [&](int64_t start, int64_t count, Memory& memory) {
+      network.energy_ends(x + start * dim, count, job.residual, job.energy + begin + start,
+                          out + start * dim, memory);
+    };
+    network.gradient_rows(x, num, job.level, out, ends);
+  }
+  network.inner_.end();
+}
+
+// Blocks of rows are counted through all jobs, the first job's first; a thread takes a run of them.
+void FastNetwork::run_together(const std::vector<Job>& jobs, int64_t rows) {
+  if (jobs.empty()) {
+    return;
+  }
+  const int64_t row_block = jobs.front().network->inner_.row_block;
+  const int64_t num_blocks = (rows + row_block - 1) / row_block;
+  const int64_t total = num_blocks * static_cast<int64_t>(jobs.size());
+  at::parallel_for(0, total, 1, [&](int64_t first, int64_t last) {
+    while (first < last) {
+      const int64_t job = first / num_blocks;
+      const int64_t end = std::min(last, (job + 1) * num_blocks);
+      const int64_t begin = (first - job * num_blocks) * row_block;
+      const int64_t stop = std::min(rows, (end - job * num_blocks) * row_block);
+      run_rows(jobs[static_cast<size_t>(job)], begin, stop - begin);
+      first = end;
+    }
   });
+}
+
+void FastNetwork::forward(const float* x, int64_t rows, int64_t level, float* out) const {
+  run_together({{.network = this, .x = x, .level = level, .out = out}}, rows);
 }
 
 void FastNetwork::energy(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
                          float* gradient) const {
+  run_together({{.network = this,
+                 .x = x,
+                 .level = level,
+                 .residual = residual,
+                 .energy = energy,
+                 .out = gradient}},
+               rows);
+}
+
+void FastNetwork::log_share(const float* x, int64_t rows, int64_t level, int64_t label,
+                            double* log_share, float* gradient) const {
   const int64_t dim = config_.event_dim;
+  std::fill_n(gradient, rows * dim, 0.0f);
   for_rows(rows, [&](int64_t begin, int64_t num) {
-    energy_rows(x + begin * dim, num, level, residual, energy + begin, gradient + begin * dim);
+    const auto ends = [&](int64_t start, int64_t count, Memory& memory) {
+      log_share_ends(count, label, log_share + begin + start, memory);
+    };
+    gradient_rows(x + begin * dim, num, level, gradient + begin * dim, ends);
   });
 }
 

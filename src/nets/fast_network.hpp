@@ -31,13 +31,35 @@ class FastNetwork {
   FastNetwork(const TensorMap& tensors, const NetworkConfig& config, const Engine& product_engine,
               bool with_gradient);
 
-  /// f(x, t): x (rows, d) -> out (rows, d), both row major floats.
+  /// f(x, t): x (rows, d) -> out (rows, d), both row major floats. Not of a classifier.
   void forward(const float* x, int64_t rows, int64_t level, float* out) const;
 
   /// E = ||f||^2, or ||f - x||^2 if `residual`: energy (rows) and its gradient in x (rows, d).
   /// Needs with_gradient. Cost: see network_model() in motet/model.hpp.
   void energy(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
               float* gradient) const;
+
+  /// Of a classifier: log softmax(f)_label (rows) and its gradient in x (rows, d). Needs
+  /// with_gradient. Cost: as energy().
+  void log_share(const float* x, int64_t rows, int64_t level, int64_t label, double* log_share,
+                 float* gradient) const;
+
+  /// True when a row costs both the same, so that run_together() shares them out evenly.
+  bool costs_as(const FastNetwork& other) const;
+
+  /// One network's forward() or energy().
+  struct Job {
+    const FastNetwork* network = nullptr;
+    const float* x = nullptr;
+    int64_t level = 0;
+    bool residual = false;
+    double* energy = nullptr;  ///< null: forward()
+    float* out = nullptr;      ///< f, or the energy's gradient
+  };
+  /// All jobs, of as many rows each, in one parallel region: networks that cost the same, or threads
+  /// wait. Where a batch has fewer blocks of rows than there are threads, several networks keep
+  /// busy what one cannot. The bits are those of one call each.
+  static void run_together(const std::vector<Job>& jobs, int64_t rows);
 
  private:
   struct Block {
@@ -62,12 +84,15 @@ class FastNetwork {
   void backward_blocks(int64_t rows, Memory& memory) const;
   void energy_ends(const float* x, int64_t rows, bool residual, double* energy, float* gradient,
                    Memory& memory) const;
+  void log_share_ends(int64_t rows, int64_t label, double* log_share, Memory& memory) const;
   const float* inputs(const float* x, int64_t rows, Memory& memory) const;
   int64_t ends_stride() const;
   int64_t backward_chunk() const;
   void forward_rows(const float* x, int64_t rows, int64_t level, float* out) const;
-  void energy_rows(const float* x, int64_t rows, int64_t level, bool residual, double* energy,
-                   float* gradient) const;
+  static void run_rows(const Job& job, int64_t begin, int64_t num);
+  template <class Ends>
+  void gradient_rows(const float* x, int64_t rows, int64_t level, float* gradient,
+                     const Ends& ends) const;
   template <class Function>
   void for_rows(int64_t rows, const Function& function) const;
 

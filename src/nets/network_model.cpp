@@ -7,12 +7,14 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/model.hpp"
 #include "nets/fast_network.hpp"
+#include "nets/network_batch.hpp"
 #include "nets/residual_mlp.hpp"
 
 namespace motet {
@@ -24,10 +26,11 @@ using detail::TensorMap;
 template <class Value, size_t kNum>
 using Words = std::array<std::pair<Value, const char*>, kNum>;
 
-constexpr Words<Parameterisation, 3> kParameterisations = {
+constexpr Words<Parameterisation, 4> kParameterisations = {
     {{Parameterisation::score, "score"},
      {Parameterisation::energy_norm, "energy_norm"},
-     {Parameterisation::energy_residual, "energy_residual"}}};
+     {Parameterisation::energy_residual, "energy_residual"},
+     {Parameterisation::classifier, "classifier"}}};
 constexpr Words<Compute, 3> kComputes = {{{Compute::reference, "reference"},
                                           {Compute::float32, "float32"},
                                           {Compute::bfloat16, "bfloat16"}}};
@@ -104,6 +107,8 @@ class FastPass : public Pass {
   FastPass(const TensorMap& tensors, const NetworkConfig& config, const detail::Engine& engine)
       : network_(tensors, config, engine, config.parameterisation != Parameterisation::score) {}
 
+  const detail::FastNetwork& network() const { return network_; }
+
   at::Tensor forward(const at::Tensor& x, int64_t level) const override {
     at::Tensor f = at::empty_like(x);
     network_.forward(x.const_data_ptr<float>(), x.size(0), level, f.mutable_data_ptr<float>());
@@ -148,19 +153,43 @@ class NetworkModel : public Model {
 
   Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
     const at::NoGradGuard no_graph;
-    detail::check_points(x, event_shape(), name_);
-    check_level(level);
-    const at::Tensor input = x.detach().to(device_, at::kFloat).contiguous();
+    const Tensor points = input(x, level);
     if (config_.parameterisation == Parameterisation::score) {
-      const at::Tensor score =
-          pass_->forward(input, level.index).div_(-level.sigma()).to(x.options());
-      return {.score = score, .log_density = {}, .remainder = score};
+      return score_eval(pass_->forward(points, level.index), x, level);
     }
-    const bool residual = config_.parameterisation == Parameterisation::energy_residual;
-    const EnergyPass pass = pass_->energy(input, level.index, residual);
-    return {.score = pass.gradient.div(-level.sigma()).to(x.options()),
-            .log_density = pass.energy.div(-level.sigma()).to(x.device()),
-            .remainder = {}};
+    return energy_eval(pass_->energy(points, level.index, is_residual()), x, level);
+  }
+
+  /// What a fused pass runs, with its outputs, which `outputs` keeps; null where there is none.
+  std::optional<detail::FastNetwork::Job> job(const Tensor& points, const NoiseLevel& level,
+                                              EnergyPass& outputs) const {
+    const auto* fast = dynamic_cast<const FastPass*>(pass_.get());
+    if (fast == nullptr) {
+      return std::nullopt;
+    }
+    outputs.gradient = at::empty_like(points);
+    if (is_exact()) {
+      outputs.energy = at::empty({points.size(0)}, at::kDouble);
+    }
+    return detail::FastNetwork::Job{
+        .network = &fast->network(),
+        .x = points.const_data_ptr<float>(),
+        .level = level.index,
+        .residual = is_residual(),
+        .energy = is_exact() ? outputs.energy.mutable_data_ptr<double>() : nullptr,
+        .out = outputs.gradient.mutable_data_ptr<float>()};
+  }
+
+  /// The Eval of what job() has written.
+  Eval eval_of(const EnergyPass& outputs, const Tensor& x, const NoiseLevel& level) const {
+    return is_exact() ? energy_eval(outputs, x, level) : score_eval(outputs.gradient, x, level);
+  }
+
+  /// x as passes take it. Throws as evaluate().
+  Tensor input(const Tensor& x, const NoiseLevel& level) const {
+    detail::check_points(x, event_shape(), name_);
+    detail::check_level(config_, level, name_);
+    return x.detach().to(device_, at::kFloat).contiguous();
   }
 
   bool is_exact() const override { return config_.parameterisation != Parameterisation::score; }
@@ -169,12 +198,18 @@ class NetworkModel : public Model {
   std::optional<NoiseSchedule> schedule() const override { return schedule_; }
 
  private:
-  void check_level(const NoiseLevel& level) const {
-    if (level.index < 0 || level.index >= config_.num_levels) {
-      throw ConfigError("network: \"" + name_ + "\" was trained on levels 0 to " +
-                        std::to_string(config_.num_levels - 1) + ", but is asked for level " +
-                        std::to_string(level.index) + "; sample on the model's own schedule");
-    }
+  bool is_residual() const { return config_.parameterisation == Parameterisation::energy_residual; }
+
+  // Takes f over.
+  static Eval score_eval(const Tensor& f, const Tensor& x, const NoiseLevel& level) {
+    const Tensor score = f.div_(-level.sigma()).to(x.options());
+    return {.score = score, .log_density = {}, .remainder = score};
+  }
+
+  static Eval energy_eval(const EnergyPass& pass, const Tensor& x, const NoiseLevel& level) {
+    return {.score = pass.gradient.div(-level.sigma()).to(x.options()),
+            .log_density = pass.energy.div(-level.sigma()).to(x.device()),
+            .remainder = {}};
   }
 
   NetworkConfig config_;
@@ -184,22 +219,71 @@ class NetworkModel : public Model {
   std::unique_ptr<const Pass> pass_;
 };
 
-at::Device device_from(const std::string& device) {
-  if (device == "cpu") {
-    return at::kCPU;
+// A network whose pass is yet to run.
+struct Waiting {
+  const NetworkModel* model = nullptr;
+  size_t place = 0;  // among the leaves
+  Tensor points = {};
+  EnergyPass outputs = {};
+  detail::FastNetwork::Job job = {};
+};
+
+bool is_alike(const Waiting& a, const Waiting& b) {
+  const bool is_same_pass = (a.job.energy == nullptr) == (b.job.energy == nullptr);
+  return is_same_pass && a.job.network->costs_as(*b.job.network);
+}
+
+// Those that cost the same run in one region: with others beside them, some threads would wait.
+void run_alike(const std::vector<Waiting>& all) {
+  std::vector<bool> is_done(all.size(), false);
+  for (size_t i = 0; i < all.size(); ++i) {
+    std::vector<detail::FastNetwork::Job> jobs;
+    for (size_t k = i; k < all.size(); ++k) {
+      if (!is_done[k] && is_alike(all[i], all[k])) {
+        jobs.push_back(all[k].job);
+        is_done[k] = true;
+      }
+    }
+    detail::FastNetwork::run_together(jobs, all[i].points.size(0));
   }
-  if (device != "cuda") {
-    throw ConfigError("network: device = \"" + device + "\" is not known; allowed: cpu, cuda");
+}
+
+// A classifier has no law of x of its own to be a model of.
+void refuse_classifier(const NetworkConfig& config, const std::string& name) {
+  if (config.parameterisation == Parameterisation::classifier) {
+    throw ConfigError("network: \"" + name +
+                      "\" is a classifier, which has no score; give its file as classifier = "
+                      "\"FILE\" with a label, or load it by classifier_likelihood()");
   }
-  if (!at::hasCUDA()) {
-    throw ConfigError(
-        "network: device = \"cuda\", but this build of torch or this machine has no CUDA; use "
-        "device = \"cpu\"");
-  }
-  return at::kCUDA;
 }
 
 }  // namespace
+
+std::vector<Eval> detail::evaluate_together(const std::vector<ModelPtr>& leaves, const Tensor& x,
+                                            const NoiseLevel& level) {
+  const at::NoGradGuard no_graph;
+  std::vector<Eval> evals(leaves.size());
+  std::vector<Waiting> waiting;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    Waiting next{.model = dynamic_cast<const NetworkModel*>(leaves[i].get()), .place = i};
+    std::optional<FastNetwork::Job> job;
+    if (next.model != nullptr) {
+      next.points = next.model->input(x, level);
+      job = next.model->job(next.points, level, next.outputs);
+    }
+    if (job) {
+      next.job = *job;
+      waiting.push_back(std::move(next));
+    } else {
+      evals[i] = leaves[i]->evaluate(x, level);
+    }
+  }
+  run_alike(waiting);
+  for (const Waiting& one : waiting) {
+    evals[one.place] = one.model->eval_of(one.outputs, x, level);
+  }
+  return evals;
+}
 
 std::string to_string(Parameterisation parameterisation) {
   return word_of(kParameterisations, parameterisation);
@@ -221,7 +305,8 @@ Compute compute_used(Compute compute, const std::string& device) {
 
 ModelPtr network_model(Weights weights, std::string name, Compute compute,
                        const std::string& device) {
-  const at::Device at_device = device_from(device);
+  const at::Device at_device = detail::device_from(device);
+  refuse_classifier(weights.config, name);
   detail::check_tensors(weights.config, weights.tensors, "network: \"" + name + "\": ");
   return std::make_shared<NetworkModel>(std::move(weights), std::move(name), compute, at_device);
 }

@@ -72,6 +72,19 @@ void check_frequencies(const NetworkConfig& config) {
   }
 }
 
+void check_num_classes(const NetworkConfig& config) {
+  const bool is_classifier = config.parameterisation == Parameterisation::classifier;
+  if (is_classifier && config.num_classes < 2) {
+    throw ConfigError("network: num_classes = " + std::to_string(config.num_classes) +
+                      ", must be >= 2 for a classifier");
+  }
+  if (!is_classifier && config.num_classes != 0) {
+    throw ConfigError("network: num_classes = " + std::to_string(config.num_classes) +
+                      ", but parameterisation = \"" + to_string(config.parameterisation) +
+                      "\" has no classes; must be 0");
+  }
+}
+
 }  // namespace
 
 std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig& config) {
@@ -89,11 +102,16 @@ std::map<std::string, std::vector<int64_t>> expected_tensors(const NetworkConfig
     add_linear(shapes, block + ".middle", inner, inner);
     add_linear(shapes, block + ".output", inner, config.width);
   }
-  add_linear(shapes, "output", config.width, config.event_dim);
+  add_linear(shapes, "output", config.width, detail::num_outputs(config));
   return shapes;
 }
 
 namespace detail {
+
+int64_t num_outputs(const NetworkConfig& config) {
+  return config.parameterisation == Parameterisation::classifier ? config.num_classes
+                                                                 : config.event_dim;
+}
 
 void check_network_config(const NetworkConfig& config) {
   const std::array<std::pair<const char*, int64_t>, 6> sizes = {{
@@ -111,6 +129,7 @@ void check_network_config(const NetworkConfig& config) {
     }
   }
   check_frequencies(config);
+  check_num_classes(config);
 }
 
 void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
@@ -138,6 +157,29 @@ void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
                     " is not part of the network that the config describes; the tensors are of "
                     "another architecture or another size");
   }
+}
+
+void check_level(const NetworkConfig& config, const NoiseLevel& level, const std::string& name) {
+  if (level.index < 0 || level.index >= config.num_levels) {
+    throw ConfigError("network: \"" + name + "\" was trained on levels 0 to " +
+                      std::to_string(config.num_levels - 1) + ", but is asked for level " +
+                      std::to_string(level.index) + "; sample on the model's own schedule");
+  }
+}
+
+at::Device device_from(const std::string& device) {
+  if (device == "cpu") {
+    return at::kCPU;
+  }
+  if (device != "cuda") {
+    throw ConfigError("network: device = \"" + device + "\" is not known; allowed: cpu, cuda");
+  }
+  if (!at::hasCUDA()) {
+    throw ConfigError(
+        "network: device = \"cuda\", but this build of torch or this machine has no CUDA; use "
+        "device = \"cpu\"");
+  }
+  return at::kCUDA;
 }
 
 at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,

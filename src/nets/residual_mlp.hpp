@@ -16,8 +16,11 @@ using TensorMap = std::map<std::string, at::Tensor>;
 /// Added to the variance in every LayerNorm, as in haiku.
 inline constexpr double kLayerNormEpsilon = 1e-5;
 
-/// Throws ConfigError when a size of `config` is below 1 or its frequencies are not as
-/// NetworkConfig says.
+/// Length of f(x, t): event_dim, or num_classes of a classifier.
+int64_t num_outputs(const NetworkConfig& config);
+
+/// Throws ConfigError when a size of `config` is below 1 or its frequencies or num_classes are not
+/// as NetworkConfig says.
 void check_network_config(const NetworkConfig& config);
 
 /// Throws DataError unless `tensors` are exactly those of expected_tensors(config), in float32:
@@ -25,7 +28,13 @@ void check_network_config(const NetworkConfig& config);
 void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
                    const std::string& prefix);
 
-/// f(x, t), (B, d), from plain torch operations: the definition every faster path must agree with.
+/// Throws ConfigError for a level that the network `name` was not trained on.
+void check_level(const NetworkConfig& config, const NoiseLevel& level, const std::string& name);
+
+/// "cpu" or "cuda" as torch has it. Throws ConfigError for other words and an absent device.
+at::Device device_from(const std::string& device);
+
+/// f(x, t), (B, num_outputs), from plain torch operations: the definition every faster path must agree with.
 /// Differentiable, twice, in x and in `tensors`. x (B, d) has the dtype and device of `tensors`;
 /// level_index is int64, (B) or 0-d for one level for all rows, on the same device. With
 /// product_dtype the matrix products of the blocks (hidden, middle, output) run in that dtype, all

@@ -22,6 +22,7 @@ class CountingModel : public Model {
     return model_->evaluate(x, level);
   }
   bool is_exact() const override { return model_->is_exact(); }
+  bool is_normalised() const override { return model_->is_normalised(); }
   std::vector<int64_t> event_shape() const override { return model_->event_shape(); }
   std::string describe() const override { return model_->describe(); }
   std::optional<NoiseSchedule> schedule() const override { return model_->schedule(); }

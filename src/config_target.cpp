@@ -1,0 +1,420 @@
+// [model.*] tables and `target` -> terms and one expression. Tables that are expressions are written
+// out where they are named, so that what is left are leaves: laws, weights files and likelihoods.
+#include "config_target.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+
+#include "config_classes.hpp"
+#include "config_keys.hpp"
+#include "config_laws.hpp"
+#include "config_likelihood.hpp"
+#include "motet/error.hpp"
+#include "motet/expression.hpp"
+
+namespace motet::detail {
+namespace {
+
+using Kind = Expression::Kind;
+
+constexpr size_t kMaxParts = 10'000;  // of a target that is written out
+constexpr size_t kMaxChain = 20;      // tables that name each other
+
+std::string beside(const std::string& directory, const std::string& path) {
+  const std::filesystem::path given(path);
+  return given.is_absolute() ? path : (std::filesystem::path(directory) / given).string();
+}
+
+using LawMaker = AnalyticPtr (*)();
+const std::vector<std::pair<std::string, LawMaker>>& law_makers() {
+  static const std::vector<std::pair<std::string, LawMaker>> makers = {
+      {"ring", [] { return ring(); }},
+      {"bar", [] { return bar(); }},
+      {"checkerboard", [] { return checkerboard(); }},
+      {"moons", [] { return moons(); }},
+      {"spirals", [] { return spirals(); }}};
+  return makers;
+}
+
+AnalyticPtr named_law(const std::string& name) {
+  for (const auto& [known, make] : law_makers()) {
+    if (known == name) {
+      return make();
+    }
+  }
+  return nullptr;
+}
+
+std::string listed(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) {
+    text += (text.empty() ? "" : ", ") + name;
+  }
+  return text;
+}
+
+// Parses the expression at `key`; an error says where that stands, but for one on the command line.
+Expression parse_at(const Settings& settings, const std::string& key) {
+  const auto text = settings.get<std::string>(key);
+  try {
+    return parse_expression(text);
+  } catch (const ConfigError& error) {
+    throw ConfigError(settings.label(key) + error.what());
+  }
+}
+
+size_t num_parts(const Expression& node) {
+  size_t sum = 1;
+  for (const Expression& child : node.children) {
+    sum += num_parts(child);
+  }
+  return sum;
+}
+
+[[noreturn]] void refuse_table(const Settings& settings, const std::string& name) {
+  settings.fail_whole("[model." + name +
+                      "] must have exactly one of weights, law, likelihood, classifier and "
+                      "expression");
+}
+
+// One [model.NAME] table without an expression.
+TermConfig read_leaf(const Settings& settings, const std::string& name,
+                     const std::string& directory) {
+  const std::string prefix = "model." + name + ".";
+  TermConfig term;
+  term.name = name;
+  term.likelihood = read_likelihood(settings, prefix, name, directory);
+  if (term.likelihood) {
+    return term;
+  }
+  term.law = read_law(settings, prefix, name);
+  term.classifier = read_classifier(settings, prefix, name, directory);
+  if (term.classifier) {
+    term.law = nullptr;  // its classes are in the classifier
+    return term;
+  }
+  if (settings.given(prefix + "weights")) {
+    term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
+  }
+  if (settings.given(prefix + "score_only")) {
+    term.score_only = settings.get<bool>(prefix + "score_only");
+  }
+  if (term.weights.empty() == (term.law == nullptr)) {
+    refuse_table(settings, name);
+  }
+  return term;
+}
+
+// What a table with an expression may not have beside it.
+void check_expression(const Settings& settings, const std::string& name) {
+  const std::string prefix = "model." + name + ".";
+  for (const char* key : {"weights", "law", "likelihood", "classifier"}) {
+    if (settings.given(prefix + key)) {
+      refuse_table(settings, name);
+    }
+  }
+  if (settings.given(prefix + "score_only")) {
+    settings.fail(prefix + "score_only", "but [model." + name +
+                                             "] is an expression; write score(...) around its "
+                                             "names, and leave this out");
+  }
+}
+
+// Without `target`: the product of all tables.
+TargetSettings read_product(const Settings& settings, const std::string& directory) {
+  TargetSettings found;
+  bool has_law = false;
+  for (const std::string& name : settings.names_under("model")) {
+    const std::string prefix = "model." + name + ".";
+    if (settings.given(prefix + "expression")) {
+      settings.fail(prefix + "expression",
+                    "but target is not given; say what to sample, as in target = \"" + name + "\"");
+    }
+    TermConfig term = read_leaf(settings, name, directory);
+    if (settings.given(prefix + "exponent")) {
+      term.exponent = settings.get<double>(prefix + "exponent");
+    }
+    if (term.conditions() && !(term.exponent > 0.0)) {
+      settings.fail(prefix + "exponent",
+                    "must be > 0: what a likelihood says cannot be taken back");
+    }
+    has_law = has_law || !term.conditions();
+    found.terms.push_back(std::move(term));
+  }
+  if (found.terms.empty()) {
+    settings.fail_whole(
+        "no [model.NAME] table; name at least one factor, with weights = \"FILE\" or law = ..., or "
+        "give target = \"EXPRESSION\"");
+  }
+  if (!has_law) {
+    settings.fail_whole("each [model.NAME] is a likelihood; add the law that they condition");
+  }
+  return found;
+}
+
+// Writes out the target of a config.
+class TargetReader {
+ public:
+  TargetReader(Settings& settings, const std::string& directory)
+      : settings_(settings), directory_(directory), tables_(settings.names_under("model")) {}
+
+  TargetSettings read() {
+    drop_or_refuse_unused();
+    for (const std::string& name : tables_) {
+      check_powers(name);
+      if (is_expression(name)) {
+        check_expression(settings_, name);
+      }
+    }
+    Expression tree = parse_at(settings_, "target");
+    std::vector<std::string> path;
+    const bool is_changed = write_out(tree, "target", path);
+    TargetSettings found;
+    found.target = is_changed ? to_string(tree) : settings_.get<std::string>("target");
+    if (is_changed) {
+      check_written_out(found.target);
+    }
+    for (const std::string& name : tables_) {
+      if (!is_expression(name)) {
+        found.terms.push_back(read_leaf(settings_, name, directory_));
+      }
+    }
+    found.terms.insert(found.terms.end(), others_.begin(), others_.end());
+    return found;
+  }
+
+ private:
+  bool is_table(const std::string& name) const {
+    return std::find(tables_.begin(), tables_.end(), name) != tables_.end();
+  }
+  bool is_expression(const std::string& name) const {
+    return settings_.given("model." + name + ".expression");
+  }
+
+  // All tables that the target reaches.
+  std::vector<std::string> used_tables() const {
+    std::vector<std::string> used;
+    std::vector<std::string> pending = {"target"};
+    while (!pending.empty()) {
+      const Expression tree = parse_at(settings_, pending.back());
+      pending.pop_back();
+      for (const Expression& name : names_in(tree)) {
+        const bool is_new = std::find(used.begin(), used.end(), name.text) == used.end();
+        if (name.is_quoted || !is_table(name.text) || !is_new) {
+          continue;
+        }
+        used.push_back(name.text);
+        if (is_expression(name.text)) {
+          pending.push_back("model." + name.text + ".expression");
+        }
+      }
+    }
+    return used;
+  }
+
+  void drop_or_refuse_unused() {
+    const std::vector<std::string> used = used_tables();
+    std::vector<std::string> unused;
+    for (const std::string& name : tables_) {
+      if (std::find(used.begin(), used.end(), name) == used.end()) {
+        unused.push_back(name);
+      }
+    }
+    if (settings_.is_override("target")) {
+      for (const std::string& name : unused) {
+        settings_.drop_table("model." + name);
+        std::erase(tables_, name);
+      }
+    } else if (!unused.empty()) {
+      refuse_unused(unused);
+    }
+  }
+
+  [[noreturn]] void refuse_unused(std::vector<std::string> unused) const {
+    for (std::string& name : unused) {
+      if (!is_expression_name(name)) {
+        settings_.fail_whole("[model." + name +
+                             "] cannot be named in target: names there begin with a letter or _; "
+                             "rename it");
+      }
+      name = "[model." + name + "]";
+    }
+    settings_.fail("target", "does not use " + listed(unused) + "; name " +
+                                 (unused.size() == 1 ? "it" : "them") + ", or leave " +
+                                 (unused.size() == 1 ? "it" : "them") + " out");
+  }
+
+  void check_powers(const std::string& name) const {
+    const std::string prefix = "model." + name + ".";
+    if (settings_.given(prefix + "exponent")) {
+      const std::string power =
+          name + "^" + number_text(settings_.get<double>(prefix + "exponent"));
+      settings_.fail(prefix + "exponent", "but target is given, which says the powers: write " +
+                                              power + " there, and leave this out");
+    }
+  }
+
+  // Puts the tables' expressions into the tree; true where there were any.
+  bool write_out(Expression& node, const std::string& key, std::vector<std::string>& path) {
+    if (node.kind != Kind::name) {
+      bool is_changed = false;
+      for (Expression& child : node.children) {
+        is_changed = write_out(child, key, path) || is_changed;
+      }
+      return is_changed;
+    }
+    if (!node.is_quoted && is_table(node.text) && is_expression(node.text)) {
+      node = table_tree(node.text, path);
+      return true;
+    }
+    find_leaf(node, key);
+    return false;
+  }
+
+  const Expression& table_tree(const std::string& name, std::vector<std::string>& path) {
+    const auto known = trees_.find(name);
+    if (known == trees_.end()) {
+      const std::string key = "model." + name + ".expression";
+      const bool is_loop = std::find(path.begin(), path.end(), name) != path.end();
+      path.push_back(name);
+      if (is_loop) {
+        std::string chain;
+        for (const std::string& step : path) {
+          chain += (chain.empty() ? "" : " -> ") + step;
+        }
+        settings_.fail(key, "leads back to itself: " + chain);
+      }
+      if (path.size() > kMaxChain) {
+        settings_.fail(key, "is more than " + std::to_string(kMaxChain) +
+                                " tables away from target; write some of them out");
+      }
+      Expression tree = parse_at(settings_, key);
+      write_out(tree, key, path);
+      path.pop_back();
+      sizes_[name] = num_parts(tree);
+      trees_[name] = std::move(tree);
+    }
+    parts_ += sizes_[name];
+    if (parts_ > kMaxParts) {
+      settings_.fail("target", "has more than " + std::to_string(kMaxParts) +
+                                   " parts when its expressions are written out");
+    }
+    return trees_[name];
+  }
+
+  // A table, a built-in law or a file: the last two become terms of their own.
+  void find_leaf(const Expression& node, const std::string& key) {
+    if (!node.is_quoted && is_table(node.text)) {
+      return;
+    }
+    const auto is_same = [&node](const TermConfig& term) { return term.name == node.text; };
+    if (std::any_of(others_.begin(), others_.end(), is_same)) {
+      return;
+    }
+    TermConfig term;
+    term.name = node.text;
+    if (node.is_quoted) {
+      if (std::filesystem::path(node.text).extension() != ".safetensors") {
+        refuse_name(node, key,
+                    "'" + node.text + "' must be a weights file, whose name ends in .safetensors");
+      }
+      term.weights = beside(directory_, node.text);
+      term.is_quoted = true;
+    } else {
+      term.law = named_law(node.text);
+      if (!term.law) {
+        refuse_name(node, key, unknown_name(node.text));
+      }
+    }
+    others_.push_back(std::move(term));
+  }
+
+  [[noreturn]] void refuse_name(const Expression& node, const std::string& key,
+                                const std::string& why) const {
+    throw ConfigError(settings_.label(key) +
+                      point_at(settings_.get<std::string>(key), node.column, why));
+  }
+
+  std::string unknown_name(const std::string& name) const {
+    std::vector<std::string> known = tables_;
+    const std::vector<std::string> laws = named_laws();
+    known.insert(known.end(), laws.begin(), laws.end());
+    std::string text = "unknown name \"" + name + "\"";
+    const std::string near = nearest(name, known);
+    if (std::filesystem::path(name).extension() == ".safetensors") {
+      return text + "; a file stands in quotes";
+    }
+    text += near.empty()
+                ? "; known: " + listed(known) + "; others need a table [model." + name + "]"
+                : "; did you mean \"" + near + "\"?";
+    return name.find('-') == std::string::npos
+               ? text
+               : text + " (a name may hold -; there is no subtraction)";
+  }
+
+  void check_written_out(const std::string& text) const {
+    try {
+      parse_expression(text);
+    } catch (const ConfigError& error) {
+      throw ConfigError(settings_.label("target") +
+                        "with its expressions written out: " + error.what());
+    }
+  }
+
+  Settings& settings_;
+  std::string directory_;
+  std::vector<std::string> tables_;
+  std::map<std::string, Expression> trees_;
+  std::map<std::string, size_t> sizes_;
+  size_t parts_ = 0;
+  std::vector<TermConfig> others_;
+};
+
+void rename_quoted(Expression& node, const std::function<std::string(const std::string&)>& rename) {
+  if (node.is_quoted) {
+    node.text = rename(node.text);
+  }
+  for (Expression& child : node.children) {
+    rename_quoted(child, rename);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> named_laws() {
+  std::vector<std::string> names;
+  for (const auto& [name, make] : law_makers()) {
+    names.push_back(name);
+  }
+  return names;
+}
+
+TargetSettings read_target(Settings& settings, const std::string& directory) {
+  return settings.given("target") ? TargetReader(settings, directory).read()
+                                  : read_product(settings, directory);
+}
+
+std::vector<std::string> renamed_files(
+    const SampleConfig& config, const std::function<std::string(const std::string&)>& rename) {
+  if (std::none_of(config.terms.begin(), config.terms.end(),
+                   [](const TermConfig& term) { return term.is_quoted; })) {
+    return {};
+  }
+  const Settings settings = Settings::parse(config.toml, config.name, sample_keys(), {});
+  std::vector<std::string> keys = {"target"};
+  for (const std::string& name : settings.names_under("model")) {
+    keys.push_back("model." + name + ".expression");
+  }
+  std::vector<std::string> changed;
+  for (const std::string& key : keys) {
+    if (settings.given(key)) {
+      Expression tree = parse_expression(settings.get<std::string>(key));
+      rename_quoted(tree, rename);
+      changed.push_back(key + "=" + to_toml(to_string(tree)));
+    }
+  }
+  return changed;
+}
+
+}  // namespace motet::detail

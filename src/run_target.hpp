@@ -1,0 +1,26 @@
+// Loading and composing a config's target.
+#pragma once
+
+#include "motet/expression.hpp"
+#include "motet/run.hpp"
+
+namespace motet::detail {
+
+/// load_target() with another way to find the normalisers of products in mixtures.
+ModelPtr compose_target(const SampleConfig& config, const Normaliser& normaliser);
+
+/// Those of `levels` at which the target's score, ten standard deviations of the data or more from
+/// the middle, points away from it in some direction: no law falls off there. 1 evaluation a level.
+/// Nothing for targets that track log densities.
+std::vector<int64_t> outward_levels(const ModelPtr& target, const NoiseSchedule& schedule,
+                                    const std::vector<int64_t>& levels, const std::string& device);
+
+/// "level 3", "levels 3, 5".
+std::string levels_text(const std::vector<int64_t>& levels);
+
+/// A target that divides may be no law. Throws ConfigError where it is none at a level of the plan,
+/// as far as its score far out tells: for exact leaves only, since networks are not trained there.
+void check_exists(const SampleConfig& config, const ModelPtr& target, const NoiseSchedule& schedule,
+                  const AnnealConfig& plan);
+
+}  // namespace motet::detail
