@@ -152,8 +152,6 @@ std::vector<Key> model_keys() {
   keys.insert(keys.end(), likelihood.begin(), likelihood.end());
   const std::vector<Key> classifier = classifier_keys("model.*");
   keys.insert(keys.end(), classifier.begin(), classifier.end());
-  const std::vector<Key> likelihood = likelihood_keys();
-  keys.insert(keys.end(), likelihood.begin(), likelihood.end());
   return keys;
 }
 

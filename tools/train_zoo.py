@@ -27,7 +27,7 @@ from measure_scores import error_of
 SUMMARY = ROOT / "results" / "composition" / "networks.json"
 SCORE_STEPS = 3000
 BOX_STEPS = 1500
-ENERGY_STEPS = 2000
+ENERGY_STEPS = 1500
 FIRST_SEED = 51
 NUM_SAMPLES = 20000  # of a level's law, for a score error
 SCORES = tuple(name for name in LAWS if LAWS[name].score_network.parent != MODELS)
