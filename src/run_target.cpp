@@ -1,6 +1,6 @@
 // A config's target: its terms are loaded once each, then composed, as a product or by the expression
 // `target`. Where exponents sum to 0 or less, the factors that divide begin at high noise with
-// exponent 0 (docs/method.md, Ramps).
+// exponent 0 (docs/expressions.md).
 #include "run_target.hpp"
 
 #include <ATen/Context.h>

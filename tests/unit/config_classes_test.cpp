@@ -81,8 +81,11 @@ TEST(ConfigClasses, RefusesHalfAClassifier) {
       ":9: model.y.weights = \"w.safetensors\", but [model.y] is a classifier; leave it out");
   expect_refused(kPrior + kClassifier + "label = 1\nscore_only = true\n",
                  ":13: model.y.score_only = true, but [model.y] is a classifier; leave it out");
+  expect_refused(kClassifier + "label = 0\n",
+                 ": each [model.NAME] is a likelihood; add the law that they condition");
   expect_refused("[model.y]\nexponent = 2.0\n",
-                 ": [model.y] must have exactly one of weights, law and classifier");
+                 ": [model.y] must have exactly one of weights, law, likelihood, classifier and "
+                 "expression");
 }
 
 TEST(ConfigClasses, RefusesLabelsThatAreNone) {
@@ -101,12 +104,6 @@ TEST(ConfigClasses, RefusesLabelsThatAreNone) {
   expect_refused("[model.r]\nlaw = \"ring\"\ncomponent_labels = [0, 1]\n",
                  ":3: model.r.component_labels = [0, 1], but it is a parameter of law "
                  "\"gaussian_mixture\", not of \"ring\"");
-}
-
-TEST(ConfigClasses, RefusesATargetOfClassifiersAlone) {
-  EXPECT_THROW_MSG(load_target(parse_config(kClassifier + "label = 0\n", "c.toml")), ConfigError,
-                   "config: c.toml: every [model.NAME] is a classifier; add the law that they "
-                   "condition");
 }
 
 TEST(ConfigClasses, DataHaveClassesIfAndOnlyIfTheNetworkLearnsThem) {

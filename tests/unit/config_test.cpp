@@ -111,11 +111,14 @@ INSTANTIATE_TEST_SUITE_P(
                 "a line with quotes"},
         Refusal{"NoModels", "seed = 1\n",
                 "config: product.toml: no [model.NAME] table; name at least one factor, with "
-                "weights = \"FILE\" or law = ..."},
+                "weights = \"FILE\" or law = ..., or give target = \"EXPRESSION\""},
         Refusal{"EmptyModel", kGood + "[model.third]\n",
-                "config: product.toml:5: [model.third] is empty; give it weights or a law"},
-        Refusal{"TwoSources", "[model.a]\nlaw = \"ring\"\nweights = \"a.safetensors\"\n",
-                "config: product.toml: [model.a] must have exactly one of weights and law"},
+                "config: product.toml:5: [model.third] is empty; give it weights, a law, a "
+                "likelihood or an expression"},
+        Refusal{
+            "TwoSources", "[model.a]\nlaw = \"ring\"\nweights = \"a.safetensors\"\n",
+            "config: product.toml: [model.a] must have exactly one of weights, law, likelihood, "
+            "classifier and expression"},
         Refusal{"ParameterOfAnotherLaw", "[model.a]\nlaw = \"ring\"\nhalf_width = 0.2\n",
                 "config: product.toml:3: model.a.half_width = 0.2, but it is a parameter of law "
                 "\"bar\", not of \"ring\""},
