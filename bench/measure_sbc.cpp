@@ -35,7 +35,7 @@ using nlohmann::json;
 
 constexpr uint64_t kSeed = 11;
 constexpr int64_t kNumModes = 4;
-constexpr double kNoiseSd = 0.5;
+constexpr double kNoiseSd = 0.3;
 constexpr int64_t kNumPilot = 512;        // as many as the sampler's probe of the first level takes
 constexpr int64_t kPilotIsland = 64;      // of one y
 constexpr int64_t kTileNumbers = 400000;  // coordinates in memory at a time
@@ -57,7 +57,7 @@ Problem make_problem(int64_t d, const std::string& measurement) {
   const Tensor like = at::empty({kNumModes, d}, at::kDouble);
   Problem problem;
   problem.d = d;
-  problem.means = rng.normal_like(like) * (1.5 * std::sqrt(2.0 / static_cast<double>(d)));
+  problem.means = rng.normal_like(like) * (1.1 * std::sqrt(2.0 / static_cast<double>(d)));
   problem.sds = 0.2 + 0.15 * rng.uniform_like(like);
   problem.weights = rng.uniform(kNumModes, like) + 0.5;
   problem.weights = problem.weights / problem.weights.sum();
