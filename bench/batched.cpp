@@ -1,11 +1,12 @@
 // Several networks of the paper's size at the same points: one after the other, together in one
 // parallel region, and as one stack of weights through batched products.
 //
-// usage: bench_batched [--seconds S] [--threads N]
+// usage: bench_batched [--seconds S] [--repeats N] [--largest B] [--threads N]
 //
 // Every repetition times all ways one after the other; the medians over repetitions of the ratios
-// within each are what counts, since machines differ and are shared. `seconds` is about what each
-// number of networks and batch size takes. Prints one JSON object. Fails where two ways disagree.
+// within each are what counts, since machines differ and are shared. A number of networks and
+// a batch size, up to `largest`, are repeated for `seconds`, `repeats` times at least. Prints one
+// JSON object. Fails where two ways disagree.
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
@@ -33,7 +34,6 @@ using motet::detail::TensorMap;
 using Options = std::map<std::string, std::string>;
 
 constexpr int64_t kLevel = 10;
-constexpr size_t kMinRepeats = 7;
 
 motet::Weights random_weights() {
   motet::Weights weights;
@@ -184,13 +184,15 @@ double speed_up(const Way& way, const Way& base) {
   return median(ratios);
 }
 
-nlohmann::json measure(int64_t num_networks, int64_t batch, double budget) {
+nlohmann::json measure(int64_t num_networks, int64_t batch, const Options& options) {
+  const double budget = std::stod(options.at("--seconds"));
+  const size_t repeats = std::stoul(options.at("--repeats"));
   at::manual_seed(1);
   const at::Tensor x = at::randn({batch, motet::NetworkConfig{}.event_dim});
   std::vector<Way> ways = make_ways(num_networks, x);
   check(ways);
   double spent = 0.0;
-  while (spent < budget || ways.front().seconds.size() < kMinRepeats) {
+  while (spent < budget || ways.front().seconds.size() < repeats) {
     for (Way& way : ways) {
       way.seconds.push_back(seconds_of(way));
       spent += way.seconds.back();
@@ -209,11 +211,13 @@ nlohmann::json measure(int64_t num_networks, int64_t batch, double budget) {
 }
 
 Options parse(int argc, char** argv) {
-  Options options = {{"--seconds", "0.4"}, {"--threads", "0"}};
+  Options options = {
+      {"--seconds", "0.4"}, {"--repeats", "7"}, {"--largest", "8192"}, {"--threads", "0"}};
   for (int i = 1; i < argc; i += 2) {
     if (!options.contains(argv[i]) || i + 1 == argc) {
-      std::cerr << "bench_batched: " << argv[i]
-                << ": unknown or without a value; allowed: --seconds --threads\n";
+      std::cerr
+          << "bench_batched: " << argv[i]
+          << ": unknown or without a value; allowed: --seconds --repeats --largest --threads\n";
       std::exit(2);
     }
     options[argv[i]] = argv[i + 1];
@@ -238,7 +242,9 @@ int main(int argc, char** argv) {
                          {"row_block_bfloat16", narrow != nullptr ? narrow->row_block : 0}};
   for (const int64_t num_networks : {2, 4}) {
     for (const int64_t batch : {1, 8, 32, 128, 512, 2048, 8192}) {
-      json["results"].push_back(measure(num_networks, batch, std::stod(options.at("--seconds"))));
+      if (batch <= std::stoll(options.at("--largest"))) {
+        json["results"].push_back(measure(num_networks, batch, options));
+      }
     }
   }
   std::cout << json.dump(2) << "\n";

@@ -32,12 +32,20 @@ motet::AnalyticPtr law_of(const std::map<std::string, std::string>& provenance) 
   if (data.law) {
     return data.law;
   }
-  if (data.set != "ring" && data.set != "bar") {
+  static const std::map<std::string, motet::AnalyticPtr> laws = {
+      {"ring", motet::ring()},
+      {"bar", motet::bar()},
+      {"checkerboard", motet::checkerboard()},
+      {"moons", motet::moons()},
+      {"spirals", motet::spirals()}};
+  const auto place = laws.find(data.set);
+  if (place == laws.end()) {
     throw motet::ConfigError("score_error: trained on " +
                              (data.set.empty() ? data.file : data.set) +
-                             ", must be ring, bar or a data.law: of these the scores are known");
+                             ", must be ring, bar, checkerboard, moons, spirals or a data.law: of "
+                             "these the scores are known");
   }
-  return data.set == "ring" ? motet::ring() : motet::bar();
+  return place->second;
 }
 
 double mean_square(const at::Tensor& x) { return x.square().sum(1).mean().item<double>(); }

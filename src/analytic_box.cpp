@@ -41,14 +41,17 @@ class BoxMixture : public AnalyticModel {
     const Tensor offset = (points - centre) / sigma;
     const detail::Smeared smeared = detail::smear(offset.abs(), spread);
     // Relative to the nearest box of each coordinate: far out, where each is of size t^2 / 2, sums
-    // over coordinates would lose what tells boxes of one row apart.
-    const Tensor log_mass = smeared.log_mass.clamp_min(kLowest);
-    const Tensor nearest = log_mass.amax(1, /*keepdim=*/true);
-    const Tensor log_terms = (log_mass - nearest).sum(2) + log_heights_.to(points.device());
+    // over coordinates would lose what tells boxes of one row apart. Where all underflow to -inf
+    // they are as near as each other.
+    const Tensor nearest = smeared.log_mass.amax(1, /*keepdim=*/true);
+    const Tensor relative = smeared.log_mass.clamp_min(kLowest) - nearest.clamp_min(kLowest);
+    const Tensor log_terms = relative.sum(2) + log_heights_.to(points.device());
     const Tensor shares = detail::component_shares(log_terms).unsqueeze(2);
     const Tensor pull = smeared.slope * offset.sign() / sigma;
+    // A box without a share adds nothing, however hard it pulls: 0 * inf is NaN.
+    const Tensor score = (shares * pull).masked_fill(shares.eq(0.0), 0.0).sum(1);
     const double log_scale = static_cast<double>(low_.size(1)) * std::log(shrink);
-    return {.score = (shares * pull).sum(1).to(x.scalar_type()),
+    return {.score = score.to(x.scalar_type()),
             .log_density = nearest.sum({1, 2}) + at::logsumexp(log_terms, 1) - log_scale,
             .remainder = {}};
   }

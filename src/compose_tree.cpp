@@ -72,13 +72,19 @@ Part leaf_part(const Node& node, const Leaves& leaves, bool needs_value) {
   return part;
 }
 
-// d/d(log v) of a ramped exponent.
+// Log v of levels that are the same one.
+constexpr double kSameLogV = 1e-9;
+
+// d/d(log v) of a ramped exponent. Weights integrate it by the trapezoid: at the first level the mean
+// of the slopes on both sides, as runs may begin above it; at the last, where runs end, that above.
 double ramp_slope(const Node& product, size_t term, const NoiseLevel& level) {
   const std::optional<Ramp>& ramp = product.ramps[term];
   const double here = log_v(level);
-  return ramp && here < ramp->first && here > ramp->last
-             ? -product.numbers[term] / (ramp->first - ramp->last)
-             : 0.0;
+  if (!ramp || here > ramp->first + kSameLogV || here < ramp->last - kSameLogV) {
+    return 0.0;
+  }
+  const double slope = -product.numbers[term] / (ramp->first - ramp->last);
+  return here > ramp->first - kSameLogV ? 0.5 * slope : slope;
 }
 
 // log of a density in x as one in x / sqrt(alpha_bar), up to what `count` densities gain.
@@ -185,7 +191,7 @@ Part condition_part(const Node& node, const Leaves& leaves) {
 }
 
 // The table and its slope at log v: linear between its points, constant beyond. At a point the mean
-// of the slopes on both sides.
+// of the slopes on both sides, for the weights' trapezoid; at the lowest, where runs end, that above.
 std::pair<double, double> look_up(const LogNormalisers& table, double here) {
   const auto above = std::upper_bound(table.log_v.begin(), table.log_v.end(), here);
   const auto right = static_cast<size_t>(above - table.log_v.begin());
@@ -199,8 +205,8 @@ std::pair<double, double> look_up(const LogNormalisers& table, double here) {
     return {table.value.front(), 0.0};
   }
   const double gone = here - table.log_v[right - 1];
-  const bool is_point = gone <= 1e-9;
-  const double rate = is_point ? 0.5 * (slope(right - 1) + slope(right)) : slope(right);
+  const bool is_inner_point = gone <= kSameLogV && right > 1;
+  const double rate = is_inner_point ? 0.5 * (slope(right - 1) + slope(right)) : slope(right);
   return {table.value[right - 1] + slope(right) * gone, rate};
 }
 

@@ -148,10 +148,10 @@ std::vector<Key> model_keys() {
   };
   const std::vector<Key> law = law_keys("model.*", "an analytic law instead of a network");
   keys.insert(keys.end(), law.begin(), law.end());
-  const std::vector<Key> classifier = classifier_keys("model.*");
-  keys.insert(keys.end(), classifier.begin(), classifier.end());
   const std::vector<Key> likelihood = likelihood_keys();
   keys.insert(keys.end(), likelihood.begin(), likelihood.end());
+  const std::vector<Key> classifier = classifier_keys("model.*");
+  keys.insert(keys.end(), classifier.begin(), classifier.end());
   return keys;
 }
 

@@ -4,6 +4,10 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
 #include "config_keys.hpp"
 #include "motet/run.hpp"
 
@@ -84,6 +88,12 @@ AnalyticPtr box_law(const Settings& settings, const std::string& prefix, const s
   }
   const auto low = settings.get<Numbers>(prefix + "low");
   const auto high = settings.get<Numbers>(prefix + "high");
+  const auto is_infinite = [](double bound) { return std::isinf(bound); };
+  for (const auto& [corner, bounds] : {std::pair("low", &low), std::pair("high", &high)}) {
+    if (std::any_of(bounds->begin(), bounds->end(), is_infinite)) {
+      settings.fail(prefix + corner, "must be finite");
+    }
+  }
   if (low.size() != high.size()) {
     settings.fail(prefix + "high", "must have as many entries as low");
   }
@@ -98,6 +108,9 @@ AnalyticPtr box_law(const Settings& settings, const std::string& prefix, const s
 }  // namespace
 
 std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
+  const bool is_model = prefix == "model.*";
+  const std::string also_of_a_region =
+      is_model ? "; also of likelihood box, where inf and -inf leave a side open" : "";
   return {
       {.name = prefix + ".law",
        .types = {text},
@@ -137,8 +150,14 @@ std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
        .types = {integers},
        .range = counts(0, 65535),
        .doc = "gaussian_mixture: class of each component (K), counted from 0; for classifiers"},
-      {.name = prefix + ".low", .types = {numbers}, .doc = "uniform_box: lower corner (d)"},
-      {.name = prefix + ".high", .types = {numbers}, .doc = "uniform_box: upper corner (d)"},
+      {.name = prefix + ".low",
+       .types = {numbers},
+       .doc = "uniform_box: lower corner (d)" + also_of_a_region,
+       .may_be_infinite = is_model},
+      {.name = prefix + ".high",
+       .types = {numbers},
+       .doc = "uniform_box: upper corner (d)" + also_of_a_region,
+       .may_be_infinite = is_model},
   };
 }
 

@@ -64,14 +64,6 @@ Expression parse_at(const Settings& settings, const std::string& key) {
   }
 }
 
-size_t num_parts(const Expression& node) {
-  size_t sum = 1;
-  for (const Expression& child : node.children) {
-    sum += num_parts(child);
-  }
-  return sum;
-}
-
 [[noreturn]] void refuse_table(const Settings& settings, const std::string& name) {
   settings.fail_whole("[model." + name +
                       "] must have exactly one of weights, law, likelihood, classifier and "
@@ -169,7 +161,7 @@ class TargetReader {
     }
     Expression tree = parse_at(settings_, "target");
     std::vector<std::string> path;
-    const bool is_changed = write_out(tree, "target", path);
+    const bool is_changed = write_out(tree, "target", path).is_changed;
     TargetSettings found;
     found.target = is_changed ? to_string(tree) : settings_.get<std::string>("target");
     if (is_changed) {
@@ -255,52 +247,59 @@ class TargetReader {
     }
   }
 
-  // Puts the tables' expressions into the tree; true where there were any.
-  bool write_out(Expression& node, const std::string& key, std::vector<std::string>& path) {
-    if (node.kind != Kind::name) {
-      bool is_changed = false;
-      for (Expression& child : node.children) {
-        is_changed = write_out(child, key, path) || is_changed;
+  struct Written {
+    bool is_changed = false;
+    size_t num_parts = 0;
+  };
+
+  // Puts the tables' expressions into the tree.
+  Written write_out(Expression& node, const std::string& key, std::vector<std::string>& path) {
+    if (node.kind == Kind::name && !node.is_quoted && is_table(node.text) &&
+        is_expression(node.text)) {
+      const auto& [tree, num_parts] = table_tree(node.text, path);
+      node = tree;
+      return {true, num_parts};
+    }
+    if (node.kind == Kind::name) {
+      find_leaf(node, key);
+    }
+    Written all{false, 1};
+    for (Expression& child : node.children) {
+      const Written part = write_out(child, key, path);
+      all = {all.is_changed || part.is_changed, all.num_parts + part.num_parts};
+      if (all.num_parts > kMaxParts) {
+        settings_.fail("target", "has more than " + std::to_string(kMaxParts) +
+                                     " parts when its expressions are written out");
       }
-      return is_changed;
     }
-    if (!node.is_quoted && is_table(node.text) && is_expression(node.text)) {
-      node = table_tree(node.text, path);
-      return true;
-    }
-    find_leaf(node, key);
-    return false;
+    return all;
   }
 
-  const Expression& table_tree(const std::string& name, std::vector<std::string>& path) {
+  // The tree of a table's expression, written out, and how many parts it has.
+  const std::pair<Expression, size_t>& table_tree(const std::string& name,
+                                                  std::vector<std::string>& path) {
     const auto known = trees_.find(name);
-    if (known == trees_.end()) {
-      const std::string key = "model." + name + ".expression";
-      const bool is_loop = std::find(path.begin(), path.end(), name) != path.end();
-      path.push_back(name);
-      if (is_loop) {
-        std::string chain;
-        for (const std::string& step : path) {
-          chain += (chain.empty() ? "" : " -> ") + step;
-        }
-        settings_.fail(key, "leads back to itself: " + chain);
-      }
-      if (path.size() > kMaxChain) {
-        settings_.fail(key, "is more than " + std::to_string(kMaxChain) +
-                                " tables away from target; write some of them out");
-      }
-      Expression tree = parse_at(settings_, key);
-      write_out(tree, key, path);
-      path.pop_back();
-      sizes_[name] = num_parts(tree);
-      trees_[name] = std::move(tree);
+    if (known != trees_.end()) {
+      return known->second;
     }
-    parts_ += sizes_[name];
-    if (parts_ > kMaxParts) {
-      settings_.fail("target", "has more than " + std::to_string(kMaxParts) +
-                                   " parts when its expressions are written out");
+    const std::string key = "model." + name + ".expression";
+    const bool is_loop = std::find(path.begin(), path.end(), name) != path.end();
+    path.push_back(name);
+    if (is_loop) {
+      std::string chain;
+      for (const std::string& step : path) {
+        chain += (chain.empty() ? "" : " -> ") + step;
+      }
+      settings_.fail(key, "leads back to itself: " + chain);
     }
-    return trees_[name];
+    if (path.size() > kMaxChain) {
+      settings_.fail(key, "is more than " + std::to_string(kMaxChain) +
+                              " tables away from target; write some of them out");
+    }
+    Expression tree = parse_at(settings_, key);
+    const size_t num_parts = write_out(tree, key, path).num_parts;
+    path.pop_back();
+    return trees_[name] = {std::move(tree), num_parts};
   }
 
   // A table, a built-in law or a file: the last two become terms of their own.
@@ -365,9 +364,7 @@ class TargetReader {
   Settings& settings_;
   std::string directory_;
   std::vector<std::string> tables_;
-  std::map<std::string, Expression> trees_;
-  std::map<std::string, size_t> sizes_;
-  size_t parts_ = 0;
+  std::map<std::string, std::pair<Expression, size_t>> trees_;
   std::vector<TermConfig> others_;
 };
 

@@ -132,6 +132,9 @@ std::string existence_text(const ModelPtr& target, const NoiseSchedule& schedule
   if (target->is_normalised()) {
     return "yes: a law at every level";
   }
+  if (!has.divides) {
+    return "yes: nothing divides";
+  }
   if (has.is_tracked) {
     return "not looked at: its score hangs on densities that only chains know";
   }
@@ -141,7 +144,9 @@ std::string existence_text(const ModelPtr& target, const NoiseSchedule& schedule
 }  // namespace
 
 std::string describe_target(const SampleConfig& config) {
-  const ModelPtr target = detail::compose_target(config, [](const ModelPtr&) {
+  std::vector<std::string> products;
+  const ModelPtr target = detail::compose_target(config, [&products](const ModelPtr& product) {
+    products.push_back(product->describe());
     return LogNormalisers{{0.0}, {0.0}};  // what is measured before sampling changes nothing here
   });
   const NoiseSchedule schedule = choose_schedule(config, *target);
@@ -161,6 +166,9 @@ std::string describe_target(const SampleConfig& config) {
   }
   add_line(page, "tree", tree);
   add_densities(page, target, parts);
+  if (!products.empty()) {
+    add_line(page, "measured integrals", joined(products) + " (by a run before sampling)");
+  }
   add_line(page, "sampler", sampler.name);
   add_line(page, "log ratio", ratio_text(sampler, *target));
   add_line(page, "weights", weights_text(sampler, *target));

@@ -79,6 +79,8 @@ class Case:
     log_density: Callable[[Grid], np.ndarray]
     tables: str = ""  # of the config, beside the models': likelihoods and regions
     samples_of: str = ""  # measured on the samples of another case, which asks for the same law
+    # Of a mixture: probability of its first component at the grid's points.
+    share: Callable[[Grid], np.ndarray] | None = None
 
 
 MEASURED, MEASURED_SD = 0.3, 0.2  # of x + y
@@ -219,27 +221,33 @@ _PUBLISHED = [
         ),
     ),
 ]
-_SHARES = [
-    Case(
-        f"{weight:g} ring + {1 - weight:g} bar",
-        "mixture",
-        f"{weight:g} ring + {1 - weight:g} bar",
+
+
+def share_case(weight: float, adds_scores: bool) -> Case:
+    """A mixture of ring and bar; or what has its scores added, measured against it."""
+    rest = 1 - weight
+    mixture = f"{weight:g} ring + {rest:g} bar"
+    parts = ((weight, "ring"), (rest, "bar"))
+
+    def log_density(grid: Grid) -> np.ndarray:
+        return mix(*((share, grid[name]) for share, name in parts))
+
+    def share(grid: Grid) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            return np.exp(np.log(weight) + grid["ring"] - log_density(grid))
+
+    return Case(
+        f"{mixture}, scores added" if adds_scores else mixture,
+        "scores added" if adds_scores else "mixture",
+        f"ring^{weight:g} * bar^{rest:g}" if adds_scores else mixture,
         ("ring", "bar"),
-        lambda g, w=weight: mix((w, g["ring"]), (1 - w, g["bar"])),
+        log_density,
+        share=share,
     )
-    for weight in (0.5, 0.7)
-]
-_ADDED = [
-    Case(
-        f"{weight:g} ring + {1 - weight:g} bar, scores added",
-        "scores added",
-        f"ring^{weight:g} * bar^{1 - weight:g}",
-        ("ring", "bar"),
-        lambda g, w=weight: mix((w, g["ring"]), (1 - w, g["bar"])),
-    )
-    for weight in (0.5, 0.7)
-]
+
+
+_SHARES = [share_case(weight, adds) for adds in (False, True) for weight in (0.5, 0.7)]
 MATRIX = {case.name: case for case in _MATRIX}
 PUBLISHED = {case.name: case for case in _PUBLISHED}
-SHARES = {case.name: case for case in (*_SHARES, *_ADDED)}
+SHARES = {case.name: case for case in _SHARES}
 MIXED = {"ring * bar": PUBLISHED["ring * bar"]}

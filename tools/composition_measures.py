@@ -161,7 +161,7 @@ class GridTruth:
         self.axis = points[:, 0, 0]
         self.probabilities = density / density.sum()
         self.cells = coarse(self.probabilities, ALIGNED)
-        self.mean, self.covariance = self.moments(self.probabilities)
+        _, self.covariance = self.moments(self.probabilities)
         draws = self.draw(2000, np.random.default_rng(0))
         gaps = draws[:1000] - draws[1000:]
         self.bandwidth = float(np.median(np.hypot(gaps[:, 0], gaps[:, 1])))
@@ -200,6 +200,11 @@ class GridTruth:
         own = (count * against(fine) - fine.sum()) / (count - 1)
         among = (truth * (self.kernel @ truth @ self.kernel)).sum()
         return float(own - 2 * against(truth) + among)
+
+    def average(self, x: np.ndarray, values: np.ndarray) -> float:
+        """Mean over the points inside the square of a function on the grid; NaN counts as 0."""
+        fine = histogram(x, (0, 0), SIDE, len(self.axis))
+        return float((fine * np.nan_to_num(values)).sum() / fine.sum())
 
     def errors(self, x: np.ndarray) -> dict:
         """Every measure of samples (N, 2); points that are not finite are outside."""

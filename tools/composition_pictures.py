@@ -5,11 +5,13 @@ The histograms lie in the SVG as PNG images. Needs Pillow (.venv/bin/pip install
 
 import base64
 import io
+import textwrap
 
 import numpy as np
 from PIL import Image
 
 PANEL, GAP, LEFT, TOP = 220, 14, 210, 34
+LABEL = 28  # characters of a row's name in a line
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#1f2430}.title{font-weight:600;font-size:13px}"
     ".minor{fill:#5d6675;font-size:11px}.frame{fill:none;stroke:#aab2bf}"
@@ -64,7 +66,8 @@ def picture(titles: list[str], rows: list[tuple[str, str, list]]) -> str:
         parts.append(f'<text class="title" text-anchor="middle" x="{middle}" y="20">{title}</text>')
     for row, (name, remark, images) in enumerate(rows):
         y = TOP + row * (PANEL + GAP)
-        for line, (text, style) in enumerate(((name, "title"), (remark, "minor"))):
+        texts = [(part, "title") for part in textwrap.wrap(name, LABEL)] + [(remark, "minor")]
+        for line, (text, style) in enumerate(texts):
             parts.append(f'<text class="{style}" x="4" y="{y + 20 + 18 * line}">{text}</text>')
         top = images[0].max()
         for column, image in enumerate(images):

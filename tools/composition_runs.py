@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ FOLDER = ROOT / "results" / "composition"
 IMAGES = ROOT / "docs" / "img"
 POINTS = NETWORKS / "points"
 NUM_FLOORS = 10
+SHARE = "share of the first component"  # by exact densities, over the samples
 PICTURE_CELLS = 48
 
 
@@ -112,7 +113,7 @@ def sample(motet: Path, text: str) -> Outcome:
 
 
 # Of a run's report, what a result keeps.
-KEPT = ("evaluations_per_chain", "num_chains", "commit", "device", "seconds", "ledger")
+KEPT = ("evaluations_per_chain", "num_chains", "commit", "device", "seconds", "components")
 
 
 class Result:
@@ -168,29 +169,36 @@ class Truths:
             self.known[case.name] = GridTruth(self.grid.points, case.log_density(self.grid))
         return self.known[case.name]
 
+    def errors(self, case: Case, x: np.ndarray) -> dict:
+        """Every measure of samples."""
+        found = self[case].errors(x)
+        if case.share is not None:
+            found[SHARE] = self[case].average(x, case.share(self.grid))
+        return found
 
-def floor(truth: GridTruth, num_chains: int) -> dict:
-    """Every measure on exact draws."""
-    rng = np.random.default_rng(0)
-    return mean_sd([truth.errors(truth.draw(num_chains, rng)) for _ in range(NUM_FLOORS)])
+    def floor(self, case: Case, num_chains: int) -> dict:
+        """Every measure on exact draws."""
+        rng = np.random.default_rng(0)
+        draws = (self[case].draw(num_chains, rng) for _ in range(NUM_FLOORS))
+        return mean_sd([self.errors(case, x) for x in draws])
 
 
 def about(report: dict) -> dict:
     """What is kept of a run's report; the smallest ESS, where it has weights, as a share."""
     row = {key: report[key] for key in KEPT if key in report}
+    row["rhat"] = (report.get("convergence") or {}).get("rhat")
     if any("ess" in level for level in report["levels"]):
         row["smallest_ess"] = smallest_ess(report)
     return row
 
 
-def numbers(outcome: Outcome, truths: list[tuple[str, GridTruth]]) -> Iterator[tuple[str, dict]]:
-    """What is kept of a run, for each case that is measured on its samples."""
-    for name, truth in truths:
-        row = {"exit_code": outcome.exit_code, "message": outcome.message}
-        if outcome.exit_code == 0:
-            row["errors"] = truth.errors(outcome.x)
-            row |= about(outcome.report)
-        yield name, row
+def numbers(outcome: Outcome, case: Case, truths: Truths) -> dict:
+    """What is kept of a run."""
+    row = {"exit_code": outcome.exit_code, "message": outcome.message}
+    if outcome.exit_code == 0:
+        row["errors"] = truths.errors(case, outcome.x)
+        row |= about(outcome.report)
+    return row
 
 
 def table(result: Result, rows: list[tuple[str, str]], columns: list[str], measure: str) -> str:
@@ -206,6 +214,23 @@ def table(result: Result, rows: list[tuple[str, str]], columns: list[str], measu
         cells = [cell(errors and errors[measure]) for errors in found]
         bottom = cell(result.floors.get(case, {}).get(measure))
         lines.append(f"| {case} | {scores} | {bottom} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def share_table(result: Result, rows: list[tuple[str, str]], columns: list[str]) -> str:
+    """Markdown: the share of each mixture's first component, by exact densities and as reported."""
+    lines = ["| mixture | scores | sampler | weight | share by exact densities | as reported |"]
+    lines.append("|---|---|---|---:|---:|---:|")
+    for case, scores in rows:
+        for sampler in columns:
+            runs = [run for run in result.of(case, scores, sampler) if "components" in run]
+            if not runs:
+                continue
+            first = [run["components"][0] for run in runs]
+            reported = mean_sd([{"share": part["share"]} for part in first])["share"]
+            measured = result.errors(case, scores, sampler)[SHARE]
+            texts = [case, scores, sampler, f"{first[0]['weight']:g}", cell(measured)]
+            lines.append("| " + " | ".join([*texts, cell(reported)]) + " |")
     return "\n".join(lines) + "\n"
 
 

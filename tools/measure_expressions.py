@@ -27,12 +27,12 @@ from composition_runs import (
     Sampler,
     Truths,
     config,
-    floor,
     has_scores,
     numbers,
     pictures,
     points_file,
     sample,
+    share_table,
     table,
 )
 
@@ -142,17 +142,17 @@ class Work:
         self.truths = truths
         self.again = again
 
-    def measured_on(self, case: Case) -> list:
-        """The cases that the samples of this one serve, itself first, with their laws."""
+    def measured_on(self, case: Case) -> list[Case]:
+        """The cases that the samples of this one serve, itself first."""
         cases = self.experiment.cases.values()
-        served = [case, *(other for other in cases if other.samples_of == case.name)]
-        return [(other.name, self.truths[other]) for other in served]
+        return [case, *(other for other in cases if other.samples_of == case.name)]
 
     def set_floor(self, case: Case) -> None:
         """The measures of exact draws, once."""
-        for name, truth in self.measured_on(case):
-            if name not in self.result.floors:
-                self.result.floors[name] = floor(truth, self.experiment.num_chains)
+        for served in self.measured_on(case):
+            if served.name not in self.result.floors:
+                floor = self.truths.floor(served, self.experiment.num_chains)
+                self.result.floors[served.name] = floor
 
     def run(self, case: Case, scores: str, sampler: Sampler, seed: int) -> None:
         """One run, measured and written."""
@@ -162,8 +162,9 @@ class Work:
         self.set_floor(case)
         text = config(case, scores, sampler, self.experiment.num_chains, seed)
         outcome = sample(self.motet, text)
-        for name, row in numbers(outcome, self.measured_on(case)):
-            self.result.runs[Result.key(name, scores, sampler.name, seed)] = row
+        for served in self.measured_on(case):
+            row = numbers(outcome, served, self.truths)
+            self.result.runs[Result.key(served.name, scores, sampler.name, seed)] = row
         if outcome.x is not None:
             POINTS.mkdir(parents=True, exist_ok=True)
             file = points_file(self.result.name, case.name, scores, sampler.name)
@@ -180,6 +181,8 @@ class Work:
         columns.sort(key=[sampler.name for sampler in published(1)].index)
         rows = [(case, scores) for case in self.experiment.cases for scores in kinds]
         tables = [table(self.result, rows, columns, m) for m in self.experiment.measures]
+        if any(case.share for case in self.experiment.cases.values()):
+            tables.append(share_table(self.result, rows, columns))
         (FOLDER / f"{self.result.name}.md").write_text("\n".join(tables))
         cases = list(self.experiment.cases.values())
         shown = list(self.experiment.shown)

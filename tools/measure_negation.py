@@ -8,6 +8,7 @@ sampler on exact scores whose densities are hidden, and what motet says is kept 
 """
 
 import argparse
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from measure_expressions import published
 
 NUM_CHAINS = 5000
 SAMPLERS = published(1)
+HIDDEN, KNOWN = "exact scores", "exact densities"
+# What is run: samplers on hidden densities, and motet's own on known ones.
+COLUMNS = (*((HIDDEN, sampler) for sampler in SAMPLERS), (KNOWN, SAMPLERS[-1]))
 CENTRE = (0.1, 0.0)  # of B
 
 
@@ -47,8 +51,8 @@ class Pair:
 
 
 def gaussian(name: str, mean: tuple[float, float], sd: float) -> str:
-    """The table of one Gaussian with a hidden density."""
-    return f"[model.{name}]\n{mixture_toml(np.array([mean]), sd)}score_only = true\n"
+    """The table of one Gaussian."""
+    return f"[model.{name}]\n{mixture_toml(np.array([mean]), sd)}"
 
 
 def gaussians(name: str, sds: tuple[float, float], plain: tuple, ramped: tuple) -> Pair:
@@ -57,9 +61,16 @@ def gaussians(name: str, sds: tuple[float, float], plain: tuple, ramped: tuple) 
     return Pair(name, tables, plain, ramped, sds)
 
 
-def hidden(name: str, law: str) -> str:
-    """The table of a law of the zoo with a hidden density."""
-    return f"[model.{name}]\n{LAWS[law].toml}score_only = true\n"
+def zoo(name: str, law: str) -> str:
+    """The table of a law of the zoo."""
+    return f"[model.{name}]\n{LAWS[law].toml}"
+
+
+def config_of(case: Case, scores: str, sampler: Sampler, seed: int) -> str:
+    """The config of a run."""
+    text = config(case, scores, sampler, NUM_CHAINS, seed)
+    hides = "score_only = true\n" if scores == HIDDEN else ""
+    return re.sub(r"(\[model\.\w+\]\n)", rf"\1{hides}", text)
 
 
 PAIRS = (
@@ -67,7 +78,7 @@ PAIRS = (
     gaussians("wider B", (0.4, 0.6), (0.5, 0.9, 1.0, 1.5), (1.0, 1.5, 2.0, 2.2, 2.3, 2.5, 3.0)),
     Pair(
         "ring, blob",
-        hidden("A", "ring") + hidden("B", "blob"),
+        zoo("A", "ring") + zoo("B", "blob"),
         (0.3, 0.6, 0.9, 0.95, 1.0),
         (1.0, 2.0, 4.0, 8.0),
     ),
@@ -126,49 +137,57 @@ def measure(result: Result, measures: Measures, args: argparse.Namespace) -> Non
     for seed in range(1, args.seeds + 1):
         for pair, exponent, is_ramped in entries():
             case = pair.case(exponent, is_ramped)
-            for sampler in SAMPLERS if seed == 1 else SAMPLERS[-1:]:
-                key = Result.key(case.name, "exact scores", sampler.name, seed)
+            for scores, sampler in COLUMNS if seed == 1 else ((HIDDEN, SAMPLERS[-1]),):
+                key = Result.key(case.name, scores, sampler.name, seed)
                 if key in result.runs and not args.again:
                     continue
-                text = config(case, "exact scores", sampler, NUM_CHAINS, seed)
+                text = config_of(case, scores, sampler, seed)
                 result.runs[key] = kept(sample(args.motet, text), measures, pair, exponent)
                 result.write()
                 print(key, result.runs[key].get("errors", result.runs[key]["message"]), flush=True)
 
 
-def said(result: Result, case: Case, sampler: Sampler) -> str:
+def said(result: Result, case: Case, scores: str, sampler: Sampler) -> str:
     """The measure of a target, or the exit code of the refusal."""
-    errors = result.errors(case.name, "exact scores", sampler.name)
+    errors = result.errors(case.name, scores, sampler.name)
     if errors:
         return cell(next(iter(errors.values())))
-    run = result.runs.get(Result.key(case.name, "exact scores", sampler.name, 1))
+    run = result.runs.get(Result.key(case.name, scores, sampler.name, 1))
     return "-" if run is None else f"exit {run['exit_code']}"
 
 
-def table(result: Result, measures: Measures) -> str:
-    """Markdown: targets by samplers; below, every different message."""
-    names = [sampler.name for sampler in SAMPLERS]
-    lines = [
-        "| A, B | target | law | " + " | ".join(names) + " | smallest ESS of exact |",
-        "|---|---|---:|" + "---:|" * (len(names) + 1),
-    ]
-    messages: dict[str, list[str]] = {}
+def messages(result: Result) -> list[str]:
+    """Markdown: every different message of a refusal, with where it came."""
+    found: dict[str, list[str]] = {}
     for pair, exponent, is_ramped in entries():
-        case = pair.case(exponent, is_ramped)
-        cells = [said(result, case, sampler) for sampler in SAMPLERS]
-        runs = result.of(case.name, "exact scores", "exact")
-        least = min((run["smallest_ess"] for run in runs), default=None)
-        cells.append("-" if least is None else f"{least:.3f}")
-        law = measures.floor(pair, exponent)
-        lines.append(f"| {pair.name} | {case.expression} | {law} | " + " | ".join(cells) + " |")
-        for sampler in SAMPLERS:
-            run = result.runs.get(Result.key(case.name, "exact scores", sampler.name, 1))
+        name = pair.case(exponent, is_ramped).name
+        for scores, sampler in COLUMNS:
+            run = result.runs.get(Result.key(name, scores, sampler.name, 1))
             if run and run["message"]:
                 text = f"exit {run['exit_code']}: {run['message']}"
-                messages.setdefault(text, []).append(f"{case.name} ({sampler.name})")
-    for text, where in messages.items():
+                found.setdefault(text, []).append(f"{name} ({sampler.name}, {scores})")
+    lines = []
+    for text, where in found.items():
         lines += ["", "; ".join(where) + ":", "", "    " + text.replace("\n", "\n    ")]
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def table(result: Result, measures: Measures) -> str:
+    """Markdown: targets by samplers; below, what the refusals said."""
+    names = [f"{s.name}, known densities" if k == KNOWN else s.name for k, s in COLUMNS]
+    lines = [
+        "| A, B | target | law | " + " | ".join(names) + " | exact's smallest ESS | R-hat |",
+        "|---|---|---:|" + "---:|" * (len(names) + 2),
+    ]
+    for pair, exponent, is_ramped in entries():
+        case = pair.case(exponent, is_ramped)
+        cells = [said(result, case, scores, sampler) for scores, sampler in COLUMNS]
+        runs = result.of(case.name, HIDDEN, "exact")
+        cells += [f"{min(run['smallest_ess'] for run in runs):.3f}" if runs else "-"]
+        cells += [f"{max(run['rhat'] for run in runs):.2f}" if runs else "-"]
+        law = measures.floor(pair, exponent)
+        lines.append(f"| {pair.name} | {case.expression} | {law} | " + " | ".join(cells) + " |")
+    return "\n".join(lines + messages(result)) + "\n"
 
 
 def main() -> int:

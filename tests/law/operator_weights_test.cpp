@@ -197,10 +197,9 @@ TEST(OperatorWeightsLaw, CheckRejectsALostSquareSum) {
   const Change lose = [](Eval& eval, const Tensor&, const NoiseLevel&) {
     eval.square_sum = Tensor();
   };
-  for (const Case& of : cases(densities())) {
+  for (const Case& of : {power_of_a_mixture(densities()), product_in_a_mixture(densities())}) {
     SCOPED_TRACE(of.name);
     expect_wrong(weigh(of, changed(of.model, lose)));
-  printf("%s %s\n", of.name.c_str(), weigh(of, changed(of.model, lose)).text().c_str());
   }
 }
 

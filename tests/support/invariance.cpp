@@ -42,7 +42,7 @@ LawReport check_invariance(const Kernel& kernel, const ModelPtr& model, const An
   target.set_mass(settings.mass);
   ChainState state;
   state.x = law.sample_level(settings.num_chains, settings.level, start);
-  state.eval = target.evaluate(state.x);
+  state.eval = settings.start ? settings.start(target, state.x) : target.evaluate(state.x);
   const auto before = moments(state.x);
   LawReport report;
   for (int64_t i = 0; i < settings.num_steps; ++i) {

@@ -1,6 +1,7 @@
 // The check that a kernel leaves a law invariant.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@ struct LawSettings {
   int64_t num_chains = 20000;
   uint64_t seed = 1;
   Tensor mass = {};  ///< of the target; undefined: none
+  /// The Eval at the start; empty: target.evaluate(x).
+  std::function<Eval(const Target& target, const Tensor& x)> start = {};
 };
 
 /// One moment: its mean over chains before and after the steps, and the difference in standard

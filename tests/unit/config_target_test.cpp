@@ -72,7 +72,7 @@ TEST(ConfigTarget, WritesOutTablesThatAreExpressions) {
       parse_config(with_target("both^2 / c", kTwo + "[model.both]\nexpression = \"a * twice\"\n"
                                                     "[model.twice]\nexpression = \"b^2\"\n"
                                                     "[model.c]\nlaw = \"ring\"\nradius = 0.7\n"));
-  EXPECT_EQ(config.target, "(a * b^2)^2 / c");
+  EXPECT_EQ(config.target, "(a * (b^2))^2 / c");
   EXPECT_EQ(names_of(config), (std::vector<std::string>{"a", "b", "c"}));
   const SampleConfig again = parse_config(config.toml);
   EXPECT_EQ(again.target, config.target);
@@ -152,9 +152,9 @@ INSTANTIATE_TEST_SUITE_P(
                 "config: a.toml:1: target: expression: column 9: 'net.npy' must be a weights file, "
                 "whose name ends in .safetensors\n  a * b * 'net.npy'\n          ^"},
         Refusal{"UnknownNameInATable",
-                with_target("a * b * c", kTwo + "[model.c]\nexpression = \"bla\"\n"),
-                "config: a.toml:7: model.c.expression: expression: column 1: unknown name \"bla\"; "
-                "did you mean \"bar\"?\n  bla\n  ^"},
+                with_target("a * b * c", kTwo + "[model.c]\nexpression = \"bat\"\n"),
+                "config: a.toml:7: model.c.expression: expression: column 1: unknown name \"bat\"; "
+                "did you mean \"bar\"?\n  bat\n  ^"},
         Refusal{"UnusedTable", with_target("a"),
                 "config: a.toml:1: target = \"a\", does not use [model.b]; name it, or leave it "
                 "out"},
@@ -196,7 +196,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "config: a.toml:1: target = \"e0\", has more than 10000 parts when its expressions "
                 "are written out"},
         Refusal{"LongWhenWrittenOut", chain(4, 9),
-                "config: a.toml:1: target: with its expressions written out: expression: 26257 "
+                "config: a.toml:1: target: with its expressions written out: expression: 27879 "
                 "characters, must be at most 10000"}),
     [](const auto& test) { return test.param.name; });
 
@@ -266,8 +266,7 @@ TEST(DescribeTarget, TellsWhatIsKnownAndWhatAStepCosts) {
            "an evaluation           2 leaves, once each\n",
            "a step                  4 leaf evaluations (2 of the target)\n",
            "total exponent          1.5 at the data, 1.5 at high noise\n",
-           "normalisable            no sign against it: far out its score points inwards at every "
-           "level tried\n",
+           "normalisable            yes: nothing divides\n",
        }) {
     EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
   }
@@ -304,6 +303,22 @@ TEST(DescribeTarget, AnExactMixtureIsALaw) {
             std::string::npos)
       << text;
   EXPECT_NE(text.find("normalisable            yes: a law at every level\n"), std::string::npos)
+      << text;
+}
+
+TEST(DescribeTarget, LooksFarOutWhereSomethingDivides) {
+  const std::string text = describe_target(parse_config("target = \"ring / bar^0.3\""));
+  EXPECT_NE(
+      text.find("normalisable            no sign against it: far out its score points inwards "
+                "at every level tried\n"),
+      std::string::npos)
+      << text;
+}
+
+TEST(DescribeTarget, NamesTheIntegralsThatARunWillMeasure) {
+  const std::string text = describe_target(parse_config("target = \"0.7 ring + 0.3 bar * moons\""));
+  EXPECT_NE(text.find("measured integrals      product(bar, moons) (by a run before sampling)\n"),
+            std::string::npos)
       << text;
 }
 

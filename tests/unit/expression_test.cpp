@@ -179,7 +179,7 @@ std::string at(size_t column, const std::string& why, const std::string& text) {
          std::string(column - 1, ' ') + "^";
 }
 
-class RefusedExpression : public testing::TestWithParam<Refusal> {};
+class RefusedExpression : public ::testing::TestWithParam<Refusal> {};
 
 TEST_P(RefusedExpression, PointsAtTheColumn) {
   EXPECT_THROW_MSG(parse_expression(GetParam().text), ConfigError, GetParam().message);
@@ -196,7 +196,7 @@ const std::string kGuide =
 
 INSTANTIATE_TEST_SUITE_P(
     Expression, RefusedExpression,
-    testing::Values(
+    ::testing::Values(
         Refusal{"Empty", " ", "expression: is empty; give a target like \"ring * bar^0.5\""},
         Refusal{"TooLong", many(5001, "a "), "expression: 10002 characters, must be at most 10000"},
         refused("MissingBracket", "(ring * (bar", 13,

@@ -263,7 +263,8 @@ TEST(RunTrain, RefusesNpyFilesThatAreNoRows) {
   const Folder folder;
   const auto train_on = [&](const std::string& name) {
     TrainJob job = train_job();
-    job.data = {.set = "", .file = folder / name, .law = nullptr};
+    job.data = {};
+    job.data.file = folder / name;
     return run_train(job);
   };
   EXPECT_THROW_MSG(train_on("absent.npy"), DataError,

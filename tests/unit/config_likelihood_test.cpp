@@ -1,0 +1,155 @@
+// [model.NAME] tables that are measurements or regions.
+#include "config_likelihood.hpp"
+
+#include <torch/types.h>
+
+#include <limits>
+
+#include "config_keys.hpp"
+#include "motet/error.hpp"
+#include "motet/io.hpp"
+#include "support/folder.hpp"
+#include "support/models.hpp"
+#include "support/tensors.hpp"
+#include "support/throw_message.hpp"
+
+namespace motet {
+namespace {
+
+using testing::level_at;
+
+const std::string kTable = "[model.obs]\n";
+const std::string kMatrix = "likelihood = \"linear_gaussian\"\nmatrix = [[1, 0.5], [0, 2]]\n";
+const std::string kRest = "observation = [0.2, -1]\nnoise_sd = 0.3\n";
+
+LikelihoodPtr read(const std::string& toml, const std::string& directory = "") {
+  const auto settings = detail::Settings::parse(kTable + toml, "a.toml", detail::sample_keys(), {});
+  return detail::read_likelihood(settings, "model.obs.", "obs", directory);
+}
+
+void expect_same(const LikelihoodPtr& found, const LikelihoodPtr& expected) {
+  ASSERT_NE(found, nullptr);
+  const NoiseLevel level = level_at(0.7, 3);
+  const Tensor x = rows({{0.3, -0.8}, {1.1, 0.4}});
+  const Tensor score = -x;
+  const auto a = found->evaluate(x, level, score);
+  const auto b = expected->evaluate(x, level, score);
+  EXPECT_TRUE(at::equal(a.log_likelihood, b.log_likelihood));
+  EXPECT_TRUE(at::equal(a.score, b.score));
+  EXPECT_EQ(found->describe(), expected->describe());
+}
+
+const Tensor kY = at::tensor({0.2, -1.0}, at::kDouble);
+const Tensor kNoise = at::tensor({0.3}, at::kDouble);
+const Tensor kA = rows({{1.0, 0.5}, {0.0, 2.0}});
+
+TEST(ConfigLikelihood, ReadsAMeasurement) {
+  expect_same(read(kMatrix + kRest), linear_gaussian(kA, kY, kNoise, {}, "obs"));
+  expect_same(
+      read(kMatrix + kRest + "approximation = \"dps\"\nprior_sd = 0.5\nexponent = 2\n"),
+      linear_gaussian(kA, kY, kNoise,
+                      {.approximation = LikelihoodApproximation::dps, .prior_sd = 0.5}, "obs"));
+}
+
+TEST(ConfigLikelihood, ReadsAMask) {
+  expect_same(read("likelihood = \"linear_gaussian\"\nobserved = [1]\nevent_dim = 2\n"
+                   "observation = [0.2]\nnoise_sd = [0.3]\napproximation = \"flat\"\n"),
+              linear_gaussian({1}, {2}, kY.narrow(0, 0, 1), kNoise,
+                              {.approximation = LikelihoodApproximation::flat}, "obs"));
+}
+
+TEST(ConfigLikelihood, ReadsFilesBesideTheConfig) {
+  const test::Folder folder;
+  write_npy(folder / "a.npy", kA);
+  write_npy(folder / "y.npy", kY);
+  expect_same(read("likelihood = \"linear_gaussian\"\nmatrix = \"a.npy\"\n"
+                   "observation = \"y.npy\"\nnoise_sd = 0.3\n",
+                   folder.path()),
+              linear_gaussian(kA, kY, kNoise, {}, "obs"));
+  EXPECT_THROW_MSG(
+      read("likelihood = \"linear_gaussian\"\nmatrix = \"y.npy\"\n" + kRest, folder.path()),
+      ConfigError,
+      "config: a.toml:3: model.obs.matrix = \"y.npy\", holds shape (2), must be (m, d)");
+}
+
+TEST(ConfigLikelihood, ReadsABoxWithOpenSides) {
+  constexpr double kInf = std::numeric_limits<double>::infinity();
+  const Tensor low = at::tensor({-kInf, 0.5}, at::kDouble);
+  const Tensor open = at::full({2}, kInf, at::kDouble);
+  expect_same(read("likelihood = \"box\"\nlow = [-inf, 0.5]\nhigh = [1, inf]\n"),
+              region_box(low, at::tensor({1.0, kInf}, at::kDouble), "obs"));
+  expect_same(read("likelihood = \"box\"\nlow = [-inf, 0.5]\n"), region_box(low, open, "obs"));
+  expect_same(read("likelihood = \"box\"\nhigh = [0.5, 1]\n"),
+              region_box(-open, at::tensor({0.5, 1.0}, at::kDouble), "obs"));
+}
+
+TEST(ConfigLikelihood, IsNullWithoutTheKey) { EXPECT_EQ(read("law = \"ring\"\n"), nullptr); }
+
+struct Refusal {
+  std::string toml;
+  std::string message;  // after "config: a.toml"
+};
+
+std::vector<Refusal> refusals() {
+  const std::string gaussian = "likelihood = \"linear_gaussian\"\n";
+  const std::string mask = gaussian + "observed = [0, 2]\n";
+  const std::string box = "likelihood = \"box\"\n";
+  const std::string takes =
+      "that takes matrix, observed, event_dim, observation, noise_sd, approximation and prior_sd";
+  return {
+      {kMatrix + "low = [0]\n" + kRest,
+       ":4: model.obs.low = [0.0], but it is no parameter of likelihood \"linear_gaussian\"; " +
+           takes},
+      {box + "low = [0]\nlaw = \"ring\"\n",
+       ":4: model.obs.law = \"ring\", but it is no parameter of likelihood \"box\"; that takes "
+       "low and high"},
+      {"noise_sd = 0.3\nlaw = \"ring\"\n",
+       ":2: model.obs.noise_sd = 0.3, but model.obs.likelihood is not given; add likelihood = "
+       "\"linear_gaussian\""},
+      {gaussian + kRest, ": model.obs.matrix is missing; linear_gaussian needs matrix or observed"},
+      {kMatrix + "noise_sd = 1\n",
+       ": model.obs.observation is missing; linear_gaussian needs observation and noise_sd"},
+      {kMatrix + "observation = [1, 2]\n",
+       ": model.obs.noise_sd is missing; linear_gaussian needs observation and noise_sd"},
+      {mask + kRest, ": model.obs.event_dim is missing; observed needs it"},
+      {kMatrix + "observed = [0]\n" + kRest,
+       ":4: model.obs.observed = [0], but matrix is given too; leave one out"},
+      {kMatrix + "event_dim = 2\n" + kRest,
+       ":4: model.obs.event_dim = 2, but it belongs to observed; matrix has d columns"},
+      {mask + "event_dim = 2\n" + kRest,
+       ":3: model.obs.observed = [0, 2], must name coordinates below event_dim = 2, each once"},
+      {gaussian + "observed = [1, 1]\nevent_dim = 2\n" + kRest,
+       ":3: model.obs.observed = [1, 1], must name coordinates below event_dim = 2, each once"},
+      {gaussian + "matrix = [[1, 2], [3]]\n" + kRest,
+       ":3: model.obs.matrix = [[1.0, 2.0], [3.0]], must have rows of one length"},
+      {kMatrix + "observation = [1]\nnoise_sd = 1\n",
+       ":4: model.obs.observation = [1.0], must have one entry for each of the 2 rows of matrix"},
+      {mask + "event_dim = 3\nobservation = [1]\nnoise_sd = 1\n",
+       ":5: model.obs.observation = [1.0], must have one entry for each of the 2 entries of "
+       "observed"},
+      {kMatrix + "observation = [1, 2]\nnoise_sd = [1, 1, 1]\n",
+       ":5: model.obs.noise_sd = [1.0, 1.0, 1.0], must be one number, or one for each of the 2 "
+       "rows of matrix"},
+      {kMatrix + kRest + "approximation = \"flat\"\nprior_sd = 2\n",
+       ":7: model.obs.prior_sd = 2.0, but approximation = \"flat\" has no use for it"},
+      {kMatrix + kRest + "approximation = \"tweedy\"\n",
+       ":6: model.obs.approximation = \"tweedy\", must be one of \"tweedie\", \"dps\", \"flat\"; "
+       "did you mean \"tweedie\"?"},
+      {box, ": model.obs.low is missing; box needs low, high or both"},
+      {box + "low = [0, 1]\nhigh = [2]\n",
+       ":4: model.obs.high = [2.0], must have as many entries as low"},
+      {box + "low = [0, 1]\nhigh = [2, 1]\n",
+       ":4: model.obs.high = [2.0, 1.0], must be above low in every coordinate"},
+      {box + "low = [inf]\n", ":3: model.obs.low = [inf], must be below inf"},
+      {box + "low = [nan]\n", ":3: model.obs.low[0] = nan, must be a number"},
+  };
+}
+
+TEST(ConfigLikelihood, RefusesWhatDoesNotFit) {
+  for (const Refusal& refusal : refusals()) {
+    EXPECT_THROW_MSG(read(refusal.toml), ConfigError, "config: a.toml" + refusal.message);
+  }
+}
+
+}  // namespace
+}  // namespace motet
