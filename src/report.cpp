@@ -148,6 +148,9 @@ std::string environment(const std::vector<Run>& runs) {
     out << "<dt>" << name << "</dt><dd>" << escape(value) << "</dd>";
   };
   row("Target", json.value("target", ""));
+  for (const Json& note : json.value("target_notes", Json::array())) {
+    row("Note", note.get<std::string>());
+  }
   row("Noise schedule", json.value("schedule", ""));
   row("Chains", std::to_string(json.at("num_chains").get<int64_t>()) + ", seed " +
                     std::to_string(json.at("seed").get<uint64_t>()));

@@ -15,6 +15,10 @@ ModelPtr compose_target(const SampleConfig& config, const Normaliser& normaliser
 std::vector<int64_t> outward_levels(const ModelPtr& target, const NoiseSchedule& schedule,
                                     const std::vector<int64_t>& levels, const std::string& device);
 
+/// A sentence for each factor of the target that is guidance of another scale than the conditional
+/// law's, or a likelihood to another power than 1: it is then another target. None for other targets.
+std::vector<std::string> guidance_notes(const SampleConfig& config);
+
 /// "level 3", "levels 3, 5".
 std::string levels_text(const std::vector<int64_t>& levels);
 

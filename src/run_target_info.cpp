@@ -161,6 +161,9 @@ std::string describe_target(const SampleConfig& config) {
   if (!config.target.empty()) {
     add_line(page, "target", config.target);
   }
+  for (const std::string& note : detail::guidance_notes(config)) {
+    add_line(page, "note", note);
+  }
   add_line(page, "tree", tree);
   add_densities(page, target, parts);
   if (!products.empty()) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "run_target.hpp"
 #include "sample_run.hpp"
 
 namespace motet::detail {
@@ -290,6 +291,7 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   json["compute_used"] = compute_used_json(config);
   json["num_chains"] = config.num_samples;
   json["target"] = outcome.target;
+  json["target_notes"] = guidance_notes(config);
   json["schedule"] = outcome.schedule;
   json["models"] = models_json(config, outcome.sources);
   json["sampler"] = sampler_json(sampler);

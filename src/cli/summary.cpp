@@ -185,6 +185,9 @@ void print_metrics(const nlohmann::json& metrics, std::ostream& out) {
 void print_run(const nlohmann::json& run, std::ostream& out) {
   const auto& sampler = run.at("sampler");
   print_line(out, "target", run.value("target", ""));
+  for (const auto& note : run.value("target_notes", nlohmann::json::array())) {
+    print_line(out, "note", note.get<std::string>());
+  }
   print_line(out, "sampler",
              sampler.value("name", "") + " (" + sampler.value("preset", "") + "), " +
                  sampler.value("kernel", ""));

@@ -7,6 +7,7 @@
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/run.hpp"
+#include "run_target.hpp"
 #include "support/models.hpp"
 #include "support/throw_message.hpp"
 #include "unit/io_fixture.hpp"
@@ -121,6 +122,25 @@ TEST(ConfigClasses, DataHaveClassesIfAndOnlyIfTheNetworkLearnsThem) {
           "classes; leave it out");
   refused("[data]\nset = \"ring\"\nlabels = \"y.npy\"\n" + kNetwork,
           ":3: data.labels = \"y.npy\", but data.file is not given; labels are of its rows");
+}
+
+TEST(GuidanceNotes, SayThatAnotherScaleIsAnotherTarget) {
+  const std::string models = kPrior + kClassifier + "label = 1\n[model.one]\n" + kMixture;
+  const auto notes = [&](const std::string& target) {
+    return detail::guidance_notes(parse_config("target = \"" + target + "\"\n" + models));
+  };
+  using Notes = std::vector<std::string>;
+  EXPECT_EQ(notes("guide(prior, y, 1) * one"), Notes());
+  EXPECT_EQ(notes("guide(one, prior, 0) * y"), Notes());
+  EXPECT_EQ(notes("one * guide(prior, y, 2)"),
+            Notes{"guide(prior, y, 2) is another target than prior given y, which has scale 1"});
+  EXPECT_EQ(notes("guide(one, prior, 1.5) * y"),
+            Notes{"guide(one, prior, 1.5) is another target than one, which has scale 0"});
+  EXPECT_EQ(notes("one * prior * y^2"),
+            Notes{"y^2 is another target than the law given y, which has power 1"});
+  EXPECT_EQ(
+      detail::guidance_notes(parse_config(kPrior + kClassifier + "label = 1\nexponent = 3.0\n")),
+      Notes{"y^3 is another target than the law given y, which has power 1"});
 }
 
 class ConfigClassesRun : public IoTest {
