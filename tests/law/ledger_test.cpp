@@ -55,12 +55,35 @@ Tensor noise(int64_t num_chains, int64_t first_chain = 0) {
   return rng.normal_like(at::empty({num_chains, 2}, at::kDouble));
 }
 
+// Levels of a fine schedule in equal steps of log v, down to where the parts are twice as wide as
+// the noise.
+AnnealConfig even_plan(const NoiseSchedule& schedule, int64_t num_levels) {
+  const auto log_v = [](const NoiseLevel& level) {
+    return std::log((1.0 - level.alpha_bar) / level.alpha_bar);
+  };
+  AnnealConfig config;
+  config.placement = Placement::before_reverse;
+  const double top = log_v(schedule.level(schedule.num_levels() - 1));
+  const double bottom = std::log(0.02);
+  int64_t index = schedule.num_levels() - 1;
+  for (int64_t i = 0; i < num_levels; ++i) {
+    const double next =
+        top + (bottom - top) * static_cast<double>(i) / static_cast<double>(num_levels - 1);
+    while (index > 0 && log_v(schedule.level(index)) > next) {
+      --index;
+    }
+    const NoiseLevel level = schedule.level(index);
+    const double width = std::sqrt(0.1 + level.sigma() * level.sigma());
+    config.levels.push_back({level, i + 1 == num_levels ? 2 : 1, 0.25 * width});
+  }
+  return config;
+}
+
 // Mean error of the difference of two ledgers at the last level, in nats.
-double ledger_error(int64_t num_levels, int64_t num_steps) {
-  const NoiseSchedule schedule = NoiseSchedule::cosine(400);
+double ledger_error(int64_t num_levels) {
+  const NoiseSchedule schedule = NoiseSchedule::linear(4000, 1e-4, 0.008);
   const ModelPtr model = tracked_mixture();
-  AnnealConfig config = plan(schedule, num_levels, num_steps);
-  config.levels.back().num_steps = 2;  // the observer sees the first one's end
+  const AnnealConfig config = even_plan(schedule, num_levels);
   double error = -1.0;
   const Observer watch = [&](const AnnealState& state) {
     if (state.level_position + 1 == num_levels && state.step == 1) {
@@ -75,11 +98,10 @@ double ledger_error(int64_t num_levels, int64_t num_steps) {
 }
 
 TEST(LedgerLaw, TheErrorOfARunFallsWithTheNumberOfLevels) {
-  const double coarse = ledger_error(20, 1);
-  const double fine = ledger_error(160, 1);
-  EXPECT_LT(coarse, 1.0);
-  EXPECT_LT(fine, 0.5 * coarse) << coarse << ", " << fine;
-  EXPECT_GT(fine, 0.0);
+  const double coarse = ledger_error(25);
+  const double fine = ledger_error(100);
+  EXPECT_LT(fine, 0.7);
+  EXPECT_LT(fine, 0.4 * coarse) << coarse << ", " << fine;
 }
 
 TEST(LedgerLaw, AtHighNoiseTheScoresTellTheDensities) {
@@ -166,8 +188,8 @@ class FrozenLedger : public Kernel {
 };
 
 TEST(LedgerLaw, CheckRejectsALedgerThatIsNotCarriedOn) {
-  const auto kernel = std::make_shared<Mala>(line_ratio(6, LineRule::gauss_lobatto));
-  const LawReport report = check(FrozenLedger(kernel), 0.1);
+  const auto kernel = std::make_shared<Hmc>(kHmc, curve_ratio(CurveRule::polynomial));
+  const LawReport report = check(FrozenLedger(kernel), 0.25);
   EXPECT_GT(report.max_abs_z, kCaughtAbove) << report.table();
 }
 
