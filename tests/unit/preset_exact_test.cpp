@@ -105,7 +105,7 @@ TEST(ExactSampler, RefusesWhatItCannotSample) {
   EXPECT_THROW_MSG(make({}, improper), ConfigError,
                    "exact: the exponents of " + improper->describe() +
                        " sum to 0.000000, must be > 0: at high noise the target would be no law; "
-                       "give a larger exponent to a positive factor, or add one");
+                       "give a larger exponent to a positive factor, add one, or ramp a negative one");
   EXPECT_THROW_MSG(make({.evaluations = 10}), ConfigError,
                    "exact: evaluations = 10, must be >= 24");
   EXPECT_THROW_MSG(make({.evaluations = 28, .levels = {60, 50, 40, 30, 20, 10, 5, 2, 1, 0}}),
