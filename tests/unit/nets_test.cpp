@@ -432,7 +432,7 @@ TEST(NetworkWords, ReadBackAndNameTheAllowed) {
                    "compute = \"fp8\" is not known; allowed: reference, float32, bfloat16");
   EXPECT_THROW_MSG(parameterisation_from("eps"), ConfigError,
                    "parameterisation = \"eps\" is not known; allowed: score, energy_norm, "
-                   "energy_residual");
+                   "energy_residual, classifier");
 }
 
 }  // namespace
