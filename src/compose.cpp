@@ -274,6 +274,10 @@ ModelPtr mixture(std::vector<Component> components) {
   if (components.empty()) {
     throw ConfigError("compose: mixture() of no components; give at least one model");
   }
+  if (components.size() == 1) {  // its weight is 1, whatever its integral
+    check_given(components.front().model, numbered("mixture", "component", 0, 1));
+    return components.front().model;
+  }
   Tree tree;
   tree.root.kind = Node::Kind::mixture;
   double total = 0.0;
@@ -290,7 +294,7 @@ ModelPtr mixture(std::vector<Component> components) {
   for (double& weight : tree.root.numbers) {
     weight /= total;
   }
-  return components.size() == 1 ? components.front().model : model_of(std::move(tree));
+  return model_of(std::move(tree));
 }
 
 ModelPtr normalised(ModelPtr model, LogNormalisers log_normalisers) {

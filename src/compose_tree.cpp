@@ -31,7 +31,8 @@ void add_scaled(Tensor& sum, const Tensor& term, double weight) {
   if (!term.defined()) {
     return;
   }
-  const Tensor scaled = weight == 1.0 ? term : term * weight;
+  // 0 * inf would be NaN: a ramped factor that has not begun says nothing, whatever it is.
+  const Tensor scaled = weight == 1.0 ? term : weight == 0.0 ? at::zeros_like(term) : term * weight;
   sum = sum.defined() ? sum + scaled : scaled;
 }
 

@@ -33,12 +33,13 @@ std::vector<Key> likelihood_keys() {
       {.name = "model.*.approximation",
        .types = {text},
        .choices = {"tweedie", "dps", "flat"},
-       .doc = "linear_gaussian: what is taken for p(y | x) at noisy x (\"tweedie\")"},
+       .doc = "linear_gaussian, box: what is taken for p(y | x) at noisy x (\"tweedie\"); box: not "
+              "dps"},
       {.name = "model.*.prior_sd",
        .types = {number},
        .range = kPositive,
-       .doc = "linear_gaussian, tweedie and dps: standard deviation of the data about their mean "
-              "(1.0)"},
+       .doc = "linear_gaussian, box: standard deviation of the data about their mean (1.0); not "
+              "with flat"},
   };
 }
 

@@ -26,7 +26,7 @@ const std::map<std::string, std::vector<std::string>>& parameters() {
   static const std::map<std::string, std::vector<std::string>> table = {
       {"linear_gaussian",
        {"matrix", "observed", "event_dim", "observation", "noise_sd", "approximation", "prior_sd"}},
-      {"box", {"low", "high"}}};
+      {"box", {"low", "high", "approximation", "prior_sd"}}};
   return table;
 }
 
@@ -170,15 +170,8 @@ Tensor read_noise_sd(const Settings& settings, const std::string& name, const Se
   return to_tensor(values);
 }
 
-LikelihoodPtr read_linear_gaussian(const Settings& settings, const std::string& prefix,
-                                   const std::string& name, const std::string& directory) {
-  const Seen seen = read_seen(settings, prefix, directory);
-  for (const char* key : {"observation", "noise_sd"}) {
-    if (!settings.given(prefix + key)) {
-      settings.fail(prefix + key, "is missing; linear_gaussian needs observation and noise_sd");
-    }
-  }
-  LinearGaussianConfig config;
+LikelihoodConfig read_config(const Settings& settings, const std::string& prefix) {
+  LikelihoodConfig config;
   if (settings.given(prefix + "approximation")) {
     config.approximation =
         likelihood_approximation_from(settings.get<std::string>(prefix + "approximation"));
@@ -189,6 +182,18 @@ LikelihoodPtr read_linear_gaussian(const Settings& settings, const std::string& 
     }
     config.prior_sd = settings.get<double>(prefix + "prior_sd");
   }
+  return config;
+}
+
+LikelihoodPtr read_linear_gaussian(const Settings& settings, const std::string& prefix,
+                                   const std::string& name, const std::string& directory) {
+  const Seen seen = read_seen(settings, prefix, directory);
+  for (const char* key : {"observation", "noise_sd"}) {
+    if (!settings.given(prefix + key)) {
+      settings.fail(prefix + key, "is missing; linear_gaussian needs observation and noise_sd");
+    }
+  }
+  const LikelihoodConfig config = read_config(settings, prefix);
   const Tensor observation = read_observation(settings, prefix + "observation", seen, directory);
   const Tensor noise_sd = read_noise_sd(settings, prefix + "noise_sd", seen);
   return seen.matrix.defined() ? linear_gaussian(seen.matrix, observation, noise_sd, config, name)
@@ -217,7 +222,12 @@ LikelihoodPtr read_box(const Settings& settings, const std::string& prefix,
                     has_high ? "must be above low in every coordinate" : "must be below inf");
     }
   }
-  return region_box(to_tensor(low), to_tensor(high), name);
+  const LikelihoodConfig config = read_config(settings, prefix);
+  if (config.approximation == LikelihoodApproximation::dps) {
+    settings.fail(prefix + "approximation",
+                  "would be hard at every level; use \"tweedie\" or \"flat\" for a box");
+  }
+  return region_box(to_tensor(low), to_tensor(high), config, name);
 }
 
 }  // namespace

@@ -61,7 +61,7 @@ Axes axes_of_mask(const std::vector<int64_t>& observed, const Tensor& observatio
 class LinearGaussian : public Likelihood {
  public:
   LinearGaussian(Axes axes, bool is_per_chain, std::vector<int64_t> event_shape,
-                 const LinearGaussianConfig& config, std::string name)
+                 const LikelihoodConfig& config, std::string name)
       : axes_(std::move(axes)),
         is_per_chain_(is_per_chain),
         event_shape_(std::move(event_shape)),
@@ -132,7 +132,7 @@ class LinearGaussian : public Likelihood {
   Axes axes_;
   bool is_per_chain_;
   std::vector<int64_t> event_shape_;
-  LinearGaussianConfig config_;
+  LikelihoodConfig config_;
   std::string name_;
 };
 
@@ -252,7 +252,7 @@ LikelihoodApproximation likelihood_approximation_from(const std::string& name) {
 }
 
 LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation,
-                              const Tensor& noise_sd, const LinearGaussianConfig& config,
+                              const Tensor& noise_sd, const LikelihoodConfig& config,
                               std::string name) {
   const std::string where = "linear_gaussian \"" + name + "\"";
   if (!matrix.defined() || matrix.dim() != 2 || matrix.numel() == 0) {
@@ -272,7 +272,7 @@ LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation,
 
 LikelihoodPtr linear_gaussian(const std::vector<int64_t>& observed,
                               std::vector<int64_t> event_shape, const Tensor& observation,
-                              const Tensor& noise_sd, const LinearGaussianConfig& config,
+                              const Tensor& noise_sd, const LikelihoodConfig& config,
                               std::string name) {
   const std::string where = "linear_gaussian \"" + name + "\"";
   detail::check_event_shape(where, event_shape);

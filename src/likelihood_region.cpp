@@ -1,6 +1,6 @@
-// Hard regions. A box blurred by the noise is, in each coordinate and in units of sigma,
-//   Phi((sqrt(abar) high - x) / sigma) - Phi((sqrt(abar) low - x) / sigma),
-// the probability that x_0 lies inside for a flat prior; an open side leaves one Phi. At level 0 a
+// Hard regions. A box blurred by noise of standard deviation r is, in each coordinate,
+//   Phi((high - u) / r) - Phi((low - u) / r),
+// the probability that x_0 ~ N(u, r^2) lies inside; an open side leaves one Phi. At level 0 a
 // region is its indicator: nothing softer ends with the law that was asked for.
 #include <torch/types.h>
 
@@ -35,8 +35,8 @@ Tensor indices_where(const Tensor& mask) { return mask.nonzero().flatten(); }
 
 class Box : public Likelihood {
  public:
-  Box(Tensor low, Tensor high, std::string name)
-      : low_(std::move(low)), high_(std::move(high)), name_(std::move(name)) {
+  Box(Tensor low, Tensor high, const LikelihoodConfig& config, std::string name)
+      : low_(std::move(low)), high_(std::move(high)), config_(config), name_(std::move(name)) {
     const Tensor has_low = low_.isfinite();
     const Tensor has_high = high_.isfinite();
     both_ = indices_where(has_low.logical_and(has_high));
@@ -45,11 +45,23 @@ class Box : public Likelihood {
   }
 
   Value evaluate(const Tensor& x, const NoiseLevel& level,
-                 const Tensor& /*prior_score*/) const override {
+                 const Tensor& prior_score) const override {
     detail::check_points_of("likelihood \"" + name_ + "\"", x, event_shape());
-    return level.index == 0 ? hard(allows(clean_points(x, level)), x) : blurred(x, level);
+    if (level.index == 0) {
+      return hard(allows(clean_points(x, level)), x);
+    }
+    if (is_gradient()) {
+      const double root = std::sqrt(level.alpha_bar);
+      return blurred(clean_points(x, level), level.sigma() / root, 1.0 / root, x);
+    }
+    const detail::CleanEstimate clean = detail::clean_estimate(level, config_.prior_sd);
+    return blurred(detail::clean_mean(name_, x, level, prior_score), std::sqrt(clean.variance),
+                   clean.jacobian, x);
   }
 
+  bool is_gradient() const override {
+    return config_.approximation == LikelihoodApproximation::flat;
+  }
   LikelihoodPath path() const override { return LikelihoodPath::given; }
   std::vector<int64_t> event_shape() const override { return {low_.size(0)}; }
   std::string describe() const override { return name_; }
@@ -62,11 +74,10 @@ class Box : public Likelihood {
   }
 
  private:
-  Value blurred(const Tensor& x, const NoiseLevel& level) const {
-    const double sigma = level.sigma();
-    const Tensor y = x.detach().to(at::kDouble) / sigma;
-    const double shrink = std::sqrt(level.alpha_bar) / sigma;
-    Value sum{at::zeros({x.size(0)}, y.options()), at::zeros_like(y)};
+  // At the clean points u (B, d), float64, with `radius` the standard deviation of x_0 about them.
+  Value blurred(const Tensor& u, double radius, double jacobian, const Tensor& x) const {
+    const Tensor place = u / radius;
+    Value sum{at::zeros({x.size(0)}, place.options()), at::zeros_like(place)};
     const auto pick = [&x](const Tensor& values, const Tensor& columns) {
       return values.to(x.device()).index_select(-1, columns.to(x.device()));
     };
@@ -75,23 +86,23 @@ class Box : public Likelihood {
       sum.score.index_copy_(1, columns.to(x.device()), slope);
     };
     if (both_.numel() > 0) {
-      const Tensor low = shrink * pick(low_, both_);
-      const Tensor high = shrink * pick(high_, both_);
-      const Tensor offset = pick(y, both_) - 0.5 * (low + high);
+      const Tensor low = pick(low_, both_) / radius;
+      const Tensor high = pick(high_, both_) / radius;
+      const Tensor offset = pick(place, both_) - 0.5 * (low + high);
       const detail::Smeared mass = detail::smear(offset.abs(), high - low);
       add(both_, mass.log_mass, mass.slope * offset.sign());
     }
     if (only_low_.numel() > 0) {
-      const Tensor depth = pick(y, only_low_) - shrink * pick(low_, only_low_);
-      const detail::Smeared mass = detail::smear_half_line(depth);
+      const detail::Smeared mass =
+          detail::smear_half_line(pick(place, only_low_) - pick(low_, only_low_) / radius);
       add(only_low_, mass.log_mass, mass.slope);
     }
     if (only_high_.numel() > 0) {
-      const Tensor depth = shrink * pick(high_, only_high_) - pick(y, only_high_);
-      const detail::Smeared mass = detail::smear_half_line(depth);
+      const detail::Smeared mass =
+          detail::smear_half_line(pick(high_, only_high_) / radius - pick(place, only_high_));
       add(only_high_, mass.log_mass, -mass.slope);
     }
-    sum.score = (sum.score / sigma).to(x.scalar_type());
+    sum.score = (sum.score * (jacobian / radius)).to(x.scalar_type());
     return sum;
   }
 
@@ -100,6 +111,7 @@ class Box : public Likelihood {
   Tensor both_;       // columns with both bounds
   Tensor only_low_;   // with one
   Tensor only_high_;  // with the other
+  LikelihoodConfig config_;
   std::string name_;
 };
 
@@ -144,7 +156,8 @@ class CallableRegion : public Likelihood {
 
 }  // namespace
 
-LikelihoodPtr region_box(const Tensor& low, const Tensor& high, std::string name) {
+LikelihoodPtr region_box(const Tensor& low, const Tensor& high, const LikelihoodConfig& config,
+                         std::string name) {
   const std::string where = "region_box \"" + name + "\"";
   if (!low.defined() || !high.defined() || low.dim() != 1 || low.numel() == 0 ||
       low.sizes() != high.sizes()) {
@@ -160,7 +173,13 @@ LikelihoodPtr region_box(const Tensor& low, const Tensor& high, std::string name
   if (own_low.isinf().logical_and(own_high.isinf()).all().item<bool>()) {
     throw ConfigError(where + ": no coordinate has a bound; give at least one, or leave it out");
   }
-  return std::make_shared<Box>(own_low, own_high, std::move(name));
+  if (config.approximation == LikelihoodApproximation::dps) {
+    throw ConfigError(where +
+                      ": approximation = \"dps\" would be hard at every level; use \"tweedie\" or "
+                      "\"flat\"");
+  }
+  detail::check_prior_sd(where, config.prior_sd);
+  return std::make_shared<Box>(own_low, own_high, config, std::move(name));
 }
 
 LikelihoodPtr region_from_callable(InsideFunction inside, std::vector<int64_t> event_shape,

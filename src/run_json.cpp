@@ -45,7 +45,11 @@ Json to_json(const toml::node& node) {
   if (node.is_integer()) {
     return *node.value<int64_t>();
   }
-  return node.is_number() ? Json(*node.value<double>()) : Json(*node.value<std::string>());
+  if (!node.is_number()) {
+    return *node.value<std::string>();
+  }
+  const auto number = *node.value<double>();  // JSON has no infinity: TOML's word for it
+  return std::isinf(number) ? Json(number > 0.0 ? "inf" : "-inf") : Json(number);
 }
 
 }  // namespace

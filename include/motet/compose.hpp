@@ -49,8 +49,8 @@ struct Component {
 /// tracked along each chain, from high noise on, where every leaf is a Gaussian (docs/method.md,
 /// Ledgers): annealing then needs reverse steps, and its error is in every report. A component that
 /// is a product must be normalised(). Throws ConfigError for no components, a weight that is not
-/// positive and finite, a component of unknown integral, or one that is conditioned by a
-/// LikelihoodPath::given; else as product().
+/// positive and finite, or one of several components whose integral is unknown: a product, or a
+/// conditioned model; else as product().
 ModelPtr mixture(std::vector<Component> components);
 
 /// Log integrals of an unnormalised model over x / sqrt(alpha_bar), at rising values of

@@ -91,7 +91,8 @@ std::string to_string(LikelihoodApproximation value);
 /// Throws ConfigError naming the allowed words.
 LikelihoodApproximation likelihood_approximation_from(const std::string& name);
 
-struct LinearGaussianConfig {
+/// Of linear_gaussian() and region_box().
+struct LikelihoodConfig {
   LikelihoodApproximation approximation = LikelihoodApproximation::tweedie;
   /// tau > 0: standard deviation that the prior has about its mean, in the data's unit. It sets r^2
   /// of `tweedie`, and of `dps` the gradient only.
@@ -106,14 +107,14 @@ struct LinearGaussianConfig {
 /// matrix products only. Throws ShapeError for other shapes, ConfigError for entries that are not
 /// finite, and for a noise_sd or prior_sd that is not positive and finite.
 LikelihoodPtr linear_gaussian(const Tensor& matrix, const Tensor& observation,
-                              const Tensor& noise_sd, const LinearGaussianConfig& config = {},
+                              const Tensor& noise_sd, const LikelihoodConfig& config = {},
                               std::string name = "measurement");
 /// The same where single coordinates are seen, a mask: y_j = x_0[observed[j]] + n_j, indices in
 /// row-major order into an event of event_shape. No matrix is made. Throws also ConfigError for no
 /// index, one outside of the event, or the same one twice.
 LikelihoodPtr linear_gaussian(const std::vector<int64_t>& observed,
                               std::vector<int64_t> event_shape, const Tensor& observation,
-                              const Tensor& noise_sd, const LinearGaussianConfig& config = {},
+                              const Tensor& noise_sd, const LikelihoodConfig& config = {},
                               std::string name = "mask");
 
 /// log p(y | x_0) (B), and its gradient (B, *event) by x_0, at x_0 (B, *event) of x's dtype.
@@ -127,12 +128,15 @@ LikelihoodPtr likelihood_from_callable(LogLikelihoodFunction function,
                                        double prior_sd = 1.0);
 
 /// x_0 in the box low <= x_0 <= high, (d) each; infinities leave a side open (half-spaces). Above
-/// level 0 the region is blurred by the noise, prod_i Phi((high_i - z_i) / sqrt(v)) -
-/// Phi((low_i - z_i) / sqrt(v)) at z = x / sqrt(abar), with its exact gradient; at level 0 it is
-/// hard: log likelihood 0 where z lies inside, else -inf, and no score. LikelihoodPath::given: a
-/// chain that enters level 0 outside has weight 0. Throws ShapeError unless both are (d) with
-/// d >= 1, ConfigError for a NaN, an empty side or a box without any bound.
-LikelihoodPtr region_box(const Tensor& low, const Tensor& high, std::string name = "box");
+/// level 0 the box is blurred, prod_i Phi((high_i - u_i) / r) - Phi((low_i - u_i) / r): `tweedie`
+/// at u = x0 with r^2 as above, `flat` at u = x / sqrt(abar) with r^2 = v and its exact gradient,
+/// which for a half-space does not fade at high noise. At level 0 it is hard: log likelihood 0
+/// where x / sqrt(abar) lies inside, else -inf, and no score. LikelihoodPath::given: a chain that
+/// enters level 0 outside has weight 0. Throws ShapeError unless both are (d) with d >= 1, ConfigError for
+/// a NaN, an empty side, a box without any bound, `dps`, which would be hard at every level, and a
+/// prior_sd that is not positive and finite.
+LikelihoodPtr region_box(const Tensor& low, const Tensor& high, const LikelihoodConfig& config = {},
+                         std::string name = "box");
 /// (B) bool: which x_0 (B, *event) lie inside.
 using InsideFunction = std::function<Tensor(const Tensor& x_0)>;
 /// Any region: no factor above level 0, hard at level 0 as region_box(). Most chains must get there

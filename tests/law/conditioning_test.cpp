@@ -125,8 +125,10 @@ std::vector<LikelihoodPtr> blurred_likelihoods() {
   const Tensor noise = at::tensor({0.4, 0.3, 0.5}, at::kDouble);
   return {linear_gaussian(matrix, y, noise, {.approximation = LikelihoodApproximation::flat}),
           measurement({1}, 2, y.narrow(0, 0, 1), LikelihoodApproximation::flat),
-          region_box(at::tensor({-0.4, 0.1}, at::kDouble), at::tensor({0.9, kInf}, at::kDouble)),
-          region_box(at::tensor({-kInf, -0.3}, at::kDouble), at::tensor({0.2, 0.3}, at::kDouble))};
+          region_box(at::tensor({-0.4, 0.1}, at::kDouble), at::tensor({0.9, kInf}, at::kDouble),
+                     {.approximation = LikelihoodApproximation::flat}),
+          region_box(at::tensor({-kInf, -0.3}, at::kDouble), at::tensor({0.2, 0.3}, at::kDouble),
+                     {.approximation = LikelihoodApproximation::flat})};
 }
 
 TEST(LikelihoodLaw, FlatMeasurementsAndBoxesDiffuse) {
@@ -352,6 +354,12 @@ void expect_law_inside(const LikelihoodPtr& region) {
 TEST(RegionLaw, BoxHasTheTruncatedLaw) {
   expect_law_inside(
       region_box(at::tensor({-0.7, -0.2}, at::kDouble), at::tensor({0.8, 1.3}, at::kDouble)));
+}
+
+TEST(RegionLaw, FlatBoxHasTheTruncatedLaw) {
+  expect_law_inside(region_box(at::tensor({-0.7, -0.2}, at::kDouble),
+                               at::tensor({0.8, 1.3}, at::kDouble),
+                               {.approximation = LikelihoodApproximation::flat}));
 }
 
 TEST(RegionLaw, HalfSpaceHasTheTruncatedLaw) {

@@ -77,10 +77,10 @@ TEST(ConfigLikelihood, ReadsABoxWithOpenSides) {
   const Tensor low = at::tensor({-kInf, 0.5}, at::kDouble);
   const Tensor open = at::full({2}, kInf, at::kDouble);
   expect_same(read("likelihood = \"box\"\nlow = [-inf, 0.5]\nhigh = [1, inf]\n"),
-              region_box(low, at::tensor({1.0, kInf}, at::kDouble), "obs"));
-  expect_same(read("likelihood = \"box\"\nlow = [-inf, 0.5]\n"), region_box(low, open, "obs"));
-  expect_same(read("likelihood = \"box\"\nhigh = [0.5, 1]\n"),
-              region_box(-open, at::tensor({0.5, 1.0}, at::kDouble), "obs"));
+              region_box(low, at::tensor({1.0, kInf}, at::kDouble), {}, "obs"));
+  expect_same(read("likelihood = \"box\"\nlow = [-inf, 0.5]\n"), region_box(low, open, {}, "obs"));
+  expect_same(read("likelihood = \"box\"\nhigh = [0.5, 1]\nprior_sd = 2\n"),
+              region_box(-open, at::tensor({0.5, 1.0}, at::kDouble), {.prior_sd = 2.0}, "obs"));
 }
 
 TEST(ConfigLikelihood, IsNullWithoutTheKey) { EXPECT_EQ(read("law = \"ring\"\n"), nullptr); }
@@ -102,7 +102,7 @@ std::vector<Refusal> refusals() {
            takes},
       {box + "low = [0]\nlaw = \"ring\"\n",
        ":4: model.obs.law = \"ring\", but it is no parameter of likelihood \"box\"; that takes "
-       "low and high"},
+       "low, high, approximation and prior_sd"},
       {"noise_sd = 0.3\nlaw = \"ring\"\n",
        ":2: model.obs.noise_sd = 0.3, but model.obs.likelihood is not given; add likelihood = "
        "\"linear_gaussian\""},
@@ -140,6 +140,9 @@ std::vector<Refusal> refusals() {
        ":4: model.obs.high = [2.0], must have as many entries as low"},
       {box + "low = [0, 1]\nhigh = [2, 1]\n",
        ":4: model.obs.high = [2.0, 1.0], must be above low in every coordinate"},
+      {box + "low = [0]\napproximation = \"dps\"\n",
+       ":4: model.obs.approximation = \"dps\", would be hard at every level; use \"tweedie\" or "
+       "\"flat\" for a box"},
       {box + "low = [inf]\n", ":3: model.obs.low = [inf], must be below inf"},
       {box + "low = [nan]\n", ":3: model.obs.low[0] = nan, must be a number"},
   };

@@ -27,7 +27,7 @@ const Tensor kPoints = rows({{0.1, -0.4, 0.7}, {-1.2, 0.3, 0.5}, {0.9, 2.0, -0.8
 const Tensor kScore = rows({{0.3, 0.1, -0.9}, {1.1, -0.4, 0.2}, {-0.7, -1.5, 0.6}});
 const NoiseLevel kLevel = level_at(0.6, 12);
 
-LinearGaussianConfig config_of(LikelihoodApproximation approximation, double prior_sd = 0.8) {
+LikelihoodConfig config_of(LikelihoodApproximation approximation, double prior_sd = 0.8) {
   return {.approximation = approximation, .prior_sd = prior_sd};
 }
 
@@ -261,26 +261,40 @@ const Tensor kHigh = at::tensor({1.5, kInf, 0.25, kInf}, at::kDouble);
 
 double cdf(double t) { return 0.5 * std::erfc(-t / std::numbers::sqrt2); }
 
-TEST(RegionBox, IsBlurredByTheNoiseAboveLevel0) {
-  const auto box = region_box(kLow, kHigh);
+// log of the mass that N(u, radius^2) has in the box, coordinates independent.
+double blurred(const Tensor& u, double radius) {
+  const auto at = [&u](int64_t j) { return u[j].item<double>(); };
+  return std::log(cdf((1.5 - at(0)) / radius) - cdf((-0.5 - at(0)) / radius)) +
+         std::log(cdf(at(1) / radius)) + std::log(cdf((0.25 - at(2)) / radius));
+}
+
+TEST(RegionBox, IsBlurredAboveLevel0) {
   const Tensor x = rows({{0.2, 0.4, -0.3, 5.0}, {-0.9, -0.2, 0.6, -7.0}});
-  const Tensor z = x / std::sqrt(kLevel.alpha_bar);
-  const double root = std::sqrt(v_of(kLevel));
-  const Tensor found = box->evaluate(x, kLevel, {}).log_likelihood;
+  const Tensor score = rows({{0.1, -0.4, 0.3, 1.0}, {0.9, -0.2, -0.5, 2.0}});
+  const double root = std::sqrt(kLevel.alpha_bar);
+  const double v = v_of(kLevel);
+  const auto flat = region_box(kLow, kHigh, config_of(LikelihoodApproximation::flat));
+  const auto tweedie = region_box(kLow, kHigh, config_of(LikelihoodApproximation::tweedie));
   for (int64_t i = 0; i < 2; ++i) {
-    const auto at = [&](int64_t j) { return z[i][j].item<double>(); };
-    const double expected = std::log(cdf((1.5 - at(0)) / root) - cdf((-0.5 - at(0)) / root)) +
-                            std::log(cdf(at(1) / root)) + std::log(cdf((0.25 - at(2)) / root));
-    EXPECT_NEAR(found[i].item<double>(), expected, 1e-12);
+    EXPECT_NEAR(flat->evaluate(x, kLevel, {}).log_likelihood[i].item<double>(),
+                blurred(x[i] / root, std::sqrt(v)), 1e-12);
+    EXPECT_NEAR(tweedie->evaluate(x, kLevel, score).log_likelihood[i].item<double>(),
+                blurred((x[i] + (1.0 - kLevel.alpha_bar) * score[i]) / root,
+                        std::sqrt(v * 0.64 / (v + 0.64))),
+                1e-12);
   }
-  EXPECT_EQ(box->describe(), "box");
-  EXPECT_EQ(box->event_shape(), std::vector<int64_t>{4});
+  EXPECT_TRUE(flat->is_gradient());
+  EXPECT_FALSE(tweedie->is_gradient());
+  EXPECT_EQ(flat->path(), LikelihoodPath::given);
+  EXPECT_EQ(region_box(kLow, kHigh)->describe(), "box");
+  EXPECT_EQ(flat->event_shape(), std::vector<int64_t>{4});
 }
 
 TEST(RegionBox, StaysFiniteFarOutside) {
   const auto box = region_box(kLow, kHigh);
   for (const double far : {-1e6, -40.0, 40.0, 1e6}) {
-    const auto value = box->evaluate(at::full({1, 4}, far, at::kDouble), kLevel, {});
+    const Tensor x = at::full({1, 4}, far, at::kDouble);
+    const auto value = box->evaluate(x, kLevel, -x);
     EXPECT_TRUE(value.log_likelihood.isfinite().all().item<bool>()) << far;
     EXPECT_TRUE(value.score.isfinite().all().item<bool>()) << far;
   }
@@ -304,6 +318,11 @@ TEST(RegionBox, RefusesBadBounds) {
   EXPECT_THROW_MSG(region_box(-open, open), ConfigError,
                    "region_box \"box\": no coordinate has a bound; give at least one, or leave it "
                    "out");
+  EXPECT_THROW_MSG(region_box(kLow, kHigh, config_of(LikelihoodApproximation::dps)), ConfigError,
+                   "region_box \"box\": approximation = \"dps\" would be hard at every level; use "
+                   "\"tweedie\" or \"flat\"");
+  EXPECT_THROW_MSG(region_box(kLow, kHigh, {.prior_sd = -1.0}), ConfigError,
+                   "region_box \"box\": prior_sd = -1, must be finite and > 0");
   EXPECT_THROW_MSG(region_box(open, open), ConfigError,
                    "region_box \"box\": entry 0 of low = inf, must be finite or -inf");
   EXPECT_THROW_MSG(region_box(at::zeros({2}), at::tensor({1.0, 0.0})), ConfigError,
