@@ -170,8 +170,10 @@ std::string components_part(const std::vector<MetricsRow>& rows) {
                    table +
                    "</table></div>\n<p class=\"quiet\">Each chain tracks its components' log "
                    "densities. Of a mixture that stands alone, the mean of a component's posterior "
-                   "probability over right samples is its weight; what it misses is the tracking's "
-                   "error.</p>\n";
+                   "probability over right samples is its weight. A mean that is off tells of an "
+                   "error "
+                   "that moves at fixed levels made in the tracking; those of the way down it does "
+                   "not see (docs/operators.md).</p>\n";
 }
 
 }  // namespace
