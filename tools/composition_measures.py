@@ -193,7 +193,6 @@ class GridTruth:
 
     def discrepancy(self, fine: np.ndarray, count: int) -> float:
         """Unbiased squared maximum mean discrepancy, Gaussian kernel of the bandwidth."""
-
         own = (fine * (self.kernel @ fine @ self.kernel)).sum()
         own = (count * own - fine.sum()) / (count - 1)
         among = (self.probabilities * self.smooth).sum()
