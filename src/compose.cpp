@@ -229,10 +229,7 @@ ModelPtr detail::hidden_model(const ModelPtr& model) {
 }
 
 Ramp ramp_over(const NoiseSchedule& schedule) {
-  int64_t first = schedule.num_levels() - 1;
-  while (first > 1 && schedule.level(first - 1).alpha_bar <= kHighNoise) {
-    --first;
-  }
+  const int64_t first = std::max<int64_t>(detail::noisy_level(schedule, kHighNoise), 1);
   return {detail::log_v(schedule.level(first)), detail::log_v(schedule.level(0))};
 }
 

@@ -105,15 +105,6 @@ int64_t choose_first(const ModelPtr& target, const NoiseSchedule& schedule, cons
   return high;
 }
 
-// The lowest level with alpha_bar <= `noise`, or the highest there is.
-int64_t high_noise_level(const NoiseSchedule& schedule, double noise = kHighNoise) {
-  int64_t level = schedule.num_levels() - 1;
-  while (level > 0 && schedule.level(level - 1).alpha_bar <= noise) {
-    --level;
-  }
-  return level;
-}
-
 // Ledgers and ramps begin where every leaf is a Gaussian. From there to where the first leaf shows
 // itself the way is long in log v and, if exponents sum to 1, nothing happens on it: a few wide
 // steps. Other sums are not carried along by reverse steps, and the weights spread with a step's
@@ -124,9 +115,9 @@ std::vector<int64_t> levels_from_high_noise(const ModelPtr& target, const NoiseS
                                             const std::string& device) {
   constexpr double kWideStep = 1.5;      // of log v
   constexpr double kNearlyNoise = 0.04;  // alpha_bar
-  const int64_t top = high_noise_level(schedule);
+  const int64_t top = detail::noisy_level(schedule, kHighNoise);
   if (std::abs(total_exponent(*target, schedule.level(top)) - 1.0) > 1e-9) {
-    return spread_levels(schedule, high_noise_level(schedule, kNearlyNoise), count);
+    return spread_levels(schedule, detail::noisy_level(schedule, kNearlyNoise), count);
   }
   int64_t first = 0;
   for (const ModelPtr& leaf : leaves(target)) {
@@ -204,7 +195,8 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
                            const ExactConfig& config, const Rng& rng, const std::string& device) {
   const Traits found = traits(*target);
   const bool from_high_noise = found.is_tracked || found.has_slope;
-  const int64_t top = from_high_noise ? high_noise_level(schedule) : schedule.num_levels() - 1;
+  const int64_t top =
+      from_high_noise ? detail::noisy_level(schedule, kHighNoise) : schedule.num_levels() - 1;
   if (const double exponent = total_exponent(*target, schedule.level(top)); !(exponent > 0.0)) {
     throw ConfigError("exact: the exponents of " + target->describe() + " sum to " +
                       std::to_string(exponent) +
