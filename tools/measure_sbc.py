@@ -6,7 +6,7 @@
 The program is bench/measure_sbc.cpp; every case that sbc.json has already by the same arguments is
 kept, --only runs those whose name contains one of the words. Cases with a network train it first,
 into out/sbc/. --table makes the table and the picture of what is there. Needs matplotlib
-(.venv/bin/pip install matplotlib).
+(.venv/bin/pip install matplotlib). --power prints what such a test can see.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import NormalDist
 
 from bench import commit, processor
 
@@ -207,13 +208,41 @@ def picture(records: list[dict], file: Path) -> None:
     plt.close(figure)
 
 
+def power(shift: float, scale: float, num_ranks: int = 7, repeats: int = 400) -> float:
+    """Share of tests that fail for a Gaussian posterior of which all samples are off alike."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    freedom = num_ranks  # of num_ranks + 1 bins
+    z = NormalDist().inv_cdf(1 - LEVEL)
+    critical = freedom * (1 - 2 / (9 * freedom) + z * math.sqrt(2 / (9 * freedom))) ** 3
+    expected = NUM_DRAWS / (num_ranks + 1)
+    failed = 0
+    for _ in range(repeats):
+        truth = rng.standard_normal((NUM_DRAWS, 1))
+        samples = shift + scale * rng.standard_normal((NUM_DRAWS, num_ranks))
+        counts = np.bincount((samples < truth).sum(1), minlength=num_ranks + 1)
+        failed += ((counts - expected) ** 2).sum() / expected > critical
+    return failed / repeats
+
+
+def print_power() -> None:
+    """What a test of one quantity finds, and how often."""
+    for shift, scale in ((0, 1), (0.1, 1), (0.15, 1), (0.2, 1), (0, 0.9), (0, 0.85), (0, 0.8)):
+        print(f"shift {shift} sd, width {scale}: fails in {power(shift, scale):.3f}")
+
+
 def main() -> int:
     """Runs what is missing, then makes the table and the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--binaries", type=Path, default=ROOT / "build" / "bench" / "bin")
     parser.add_argument("--only", nargs="*", default=[""])
     parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--power", action="store_true", help="measure the test, not a sampler")
     args = parser.parse_args()
+    if args.power:
+        print_power()
+        return 0
     records = {}
     if RESULT.is_file():
         records = {record["name"]: record for record in json.loads(RESULT.read_text())}
