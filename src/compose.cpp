@@ -187,18 +187,14 @@ ModelPtr model_of(Tree tree) {
   return std::make_shared<Composition>(std::move(tree));
 }
 
-// The first thing in a component that leaves its integral unknown; "" when there is none.
-std::string unknown_integral(const Node& node) {
-  switch (node.kind) {
-    case Node::Kind::product:
-      return "a product, whose integral is not known; give normalised(...), with the log integrals "
-             "that measure_normalisers() finds";
-    case Node::Kind::condition:
-      return "conditioned, and its integral is not known; condition the mixture instead";
-    case Node::Kind::leaf:
-    case Node::Kind::mixture:
-    case Node::Kind::normalised:
-      break;
+// What leaves a component's integral unknown; "" when it is known.
+std::string unknown_integral(const ModelPtr& component) {
+  if (traits(*component).is_conditioned) {
+    return "conditioned, and its integral is not known; condition the mixture instead";
+  }
+  if (detail::tree_of(component).root.kind == Node::Kind::product) {
+    return "a product, whose integral is not known; give normalised(...), with the log integrals "
+           "that measure_normalisers() finds";
   }
   return "";
 }
@@ -214,7 +210,7 @@ void check_component(const std::vector<Component>& components, size_t index) {
     throw ConfigError(text.str());
   }
   check_shape(*component.model, *components.front().model, where);
-  const std::string problem = unknown_integral(detail::tree_of(component.model).root);
+  const std::string problem = unknown_integral(component.model);
   if (!problem.empty()) {
     throw ConfigError(named + " is " + problem);
   }
@@ -233,10 +229,7 @@ ModelPtr detail::hidden_model(const ModelPtr& model) {
 }
 
 Ramp ramp_over(const NoiseSchedule& schedule) {
-  int64_t first = schedule.num_levels() - 1;
-  while (first > 1 && schedule.level(first - 1).alpha_bar <= kHighNoise) {
-    --first;
-  }
+  const int64_t first = std::max<int64_t>(detail::noisy_level(schedule, kHighNoise), 1);
   return {detail::log_v(schedule.level(first)), detail::log_v(schedule.level(0))};
 }
 

@@ -317,6 +317,14 @@ double log_v(const NoiseLevel& level) {
   return std::log((1.0 - level.alpha_bar) / level.alpha_bar);
 }
 
+int64_t noisy_level(const NoiseSchedule& schedule, double noise) {
+  int64_t level = schedule.num_levels() - 1;
+  while (level > 0 && schedule.level(level - 1).alpha_bar <= noise) {
+    --level;
+  }
+  return level;
+}
+
 double exponent_at(const Node& product, size_t term, const NoiseLevel& level) {
   const std::optional<Ramp>& ramp = product.ramps[term];
   if (!ramp) {

@@ -61,6 +61,8 @@ class Composition : public TrackingModel {
 double exponent_at(const Node& product, size_t term, const NoiseLevel& level);
 /// log((1 - alpha_bar) / alpha_bar).
 double log_v(const NoiseLevel& level);
+/// The lowest level with alpha_bar <= `noise`, or the highest there is.
+int64_t noisy_level(const NoiseSchedule& schedule, double noise);
 /// How many densities the node counts as at a level, ramps included: what its log gains with a change
 /// of unit of x.
 double density_count(const Node& node, const NoiseLevel& level);

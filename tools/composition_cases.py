@@ -79,6 +79,7 @@ class Case:
     log_density: Callable[[Grid], np.ndarray]
     tables: str = ""  # of the config, beside the models': likelihoods and regions
     samples_of: str = ""  # measured on the samples of another case, which asks for the same law
+    only: tuple[str, ...] = ()  # kinds of scores that it is run with; none: all
     # Of a mixture: probability of its first component at the grid's points.
     share: Callable[[Grid], np.ndarray] | None = None
 
@@ -242,6 +243,7 @@ def share_case(weight: float, adds_scores: bool) -> Case:
         f"ring^{weight:g} * bar^{rest:g}" if adds_scores else mixture,
         ("ring", "bar"),
         log_density,
+        only=("exact scores",) if adds_scores else (),
         share=share,
     )
 

@@ -166,6 +166,7 @@ class GridTruth:
         gaps = draws[:1000] - draws[1000:]
         self.bandwidth = float(np.median(np.hypot(gaps[:, 0], gaps[:, 1])))
         self.kernel = np.exp(-0.5 * ((self.axis[:, None] - self.axis) / self.bandwidth) ** 2)
+        self.smooth = self.kernel @ self.probabilities @ self.kernel
 
     def moments(self, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance."""
@@ -192,14 +193,10 @@ class GridTruth:
 
     def discrepancy(self, fine: np.ndarray, count: int) -> float:
         """Unbiased squared maximum mean discrepancy, Gaussian kernel of the bandwidth."""
-
-        def against(law: np.ndarray) -> float:
-            return float((fine * (self.kernel @ law @ self.kernel)).sum())
-
-        truth = self.probabilities
-        own = (count * against(fine) - fine.sum()) / (count - 1)
-        among = (truth * (self.kernel @ truth @ self.kernel)).sum()
-        return float(own - 2 * against(truth) + among)
+        own = (fine * (self.kernel @ fine @ self.kernel)).sum()
+        own = (count * own - fine.sum()) / (count - 1)
+        among = (self.probabilities * self.smooth).sum()
+        return float(own - 2 * (fine * self.smooth).sum() + among)
 
     def average(self, x: np.ndarray, values: np.ndarray) -> float:
         """Mean over the points inside the square of a function on the grid; NaN counts as 0."""

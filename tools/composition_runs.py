@@ -53,7 +53,9 @@ SCORES: dict[str, Callable[[Law], str]] = {
 
 
 def has_scores(case: Case, scores: str) -> bool:
-    """Whether all networks that it asks for are there."""
+    """Whether a case is run with them, and all networks that it asks for are there."""
+    if case.only and scores not in case.only:
+        return False
     keys = [SCORES[scores](ALL_LAWS[name]) for name in case.laws]
     return all(Path(text.split('"')[1]).is_file() for text in keys if "weights" in text)
 

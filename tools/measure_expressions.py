@@ -70,11 +70,10 @@ EXPERIMENTS = {
         SHARES,
         20000,
         (
-            Part("exact densities", (EXACT, REVERSE), 3),
+            Part("exact densities", (EXACT,), 3),
             Part("exact scores", (EXACT, REVERSE), 3),
             Part("score networks", (EXACT, REVERSE), 3),
-            Part("energy networks", (EXACT, REVERSE), 1),
-            Part("exact densities", published(1)[1:3], 1),
+            Part("energy networks", (EXACT,), 2),
             Part("exact scores", published(1)[1:3], 1),
             Part("score networks", published(1)[1:3], 1),
         ),

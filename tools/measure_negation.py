@@ -90,6 +90,14 @@ class Measures:
 
     def __init__(self) -> None:
         self.grid = Grid()
+        self.known: dict[float, GridTruth] = {}
+
+    def ring_truth(self, exponent: float) -> GridTruth:
+        """The law of ring / blob^exponent."""
+        if exponent not in self.known:
+            logs = self.grid["ring"] - exponent * self.grid["blob"]
+            self.known[exponent] = GridTruth(self.grid.points, logs)
+        return self.known[exponent]
 
     def errors(self, pair: Pair, exponent: float, x: np.ndarray) -> dict:
         """Gaussians: the samples' sd; ring and blob: total variation."""
@@ -101,8 +109,7 @@ class Measures:
                 gap = x.mean(0) - middle / precision
                 found["mean, off by sds"] = float(np.hypot(*gap) * precision**0.5)
             return found
-        logs = self.grid["ring"] - exponent * self.grid["blob"]
-        return {"tv 16 x 16": GridTruth(self.grid.points, logs).errors(x)["tv 16 x 16"]}
+        return {"tv 16 x 16": self.ring_truth(exponent).errors(x)["tv 16 x 16"]}
 
     def floor(self, pair: Pair, exponent: float) -> str:
         """The same of exact draws; or that there is no law."""
@@ -110,7 +117,7 @@ class Measures:
         if pair.sds[0] > 0:
             precision = pair.precision(exponent)
             return f"{precision**-0.5:.4f}" if precision > 0 else "no law"
-        truth = GridTruth(self.grid.points, self.grid["ring"] - exponent * self.grid["blob"])
+        truth = self.ring_truth(exponent)
         return f"{truth.errors(truth.draw(NUM_CHAINS, rng))['tv 16 x 16']:.4f}"
 
 

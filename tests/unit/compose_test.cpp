@@ -243,6 +243,11 @@ TEST(Mixture, RefusesComponentsOfUnknownIntegral) {
   EXPECT_THROW_MSG(mixture({{posterior}, {scores("a")}}), ConfigError,
                    "compose: mixture() component 1 of 2 (\"condition(b, y)\") is conditioned, and "
                    "its integral is not known; condition the mixture instead");
+  const ModelPtr inside = normalised(posterior * scores("c"), {{0.0}, {0.0}});
+  EXPECT_THROW_MSG(mixture({{scores("a")}, {inside}}), ConfigError,
+                   "compose: mixture() component 2 of 2 (\"" + inside->describe() +
+                       "\") is conditioned, and its integral is not known; condition the mixture "
+                       "instead");
 }
 
 TEST(Mixture, RefusesAPowerAsItsComponent) {

@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
@@ -100,12 +102,36 @@ TEST(ExactSampler, StartsWhereTheTargetIsNearItsGaussian) {
   EXPECT_GT(make({}, far).anneal.levels.front().level.index, first.index);
 }
 
+// In log v, where there is more noise than data; near the data the schedule itself is coarse.
+double longest_step(const std::vector<LevelPlan>& levels) {
+  double longest = 0.0;
+  for (size_t i = 1; i < levels.size() && levels[i].level.alpha_bar < 0.5; ++i) {
+    const double from = levels[i - 1].level.alpha_bar;
+    const double to = levels[i].level.alpha_bar;
+    longest = std::max(longest, std::log((1.0 - from) / from) - std::log((1.0 - to) / to));
+  }
+  return longest;
+}
+
+TEST(ExactSampler, TakesWideStepsAtHighNoiseOnlyWhereReverseStepsCarryTheLaw) {
+  const ModelPtr ledger = mixture({{score_only(ring())}, {score_only(bar())}});
+  const ModelPtr blob = score_only(gaussian({0.3, 0.1}, {0.35, 0.35}));
+  const Sampler mixed = make({}, ledger);
+  EXPECT_LE(mixed.anneal.levels.front().level.alpha_bar, kHighNoise);
+  EXPECT_GT(longest_step(mixed.anneal.levels), 1.0);
+  // Of total exponent 2: whole reverse steps would draw the chains together, and the weights apart.
+  const Sampler product_of = make({}, product({{ledger}, {blob}}));
+  EXPECT_LT(longest_step(product_of.anneal.levels), 0.5);
+  EXPECT_LE(product_of.anneal.levels.front().level.alpha_bar, 0.04);
+}
+
 TEST(ExactSampler, RefusesWhatItCannotSample) {
   const ModelPtr improper = product({{ring(), 1.0}, {bar(), -1.0}});
-  EXPECT_THROW_MSG(make({}, improper), ConfigError,
-                   "exact: the exponents of " + improper->describe() +
-                       " sum to 0.000000, must be > 0: at high noise the target would be no law; "
-                       "give a larger exponent to a positive factor, add one, or ramp a negative one");
+  EXPECT_THROW_MSG(
+      make({}, improper), ConfigError,
+      "exact: the exponents of " + improper->describe() +
+          " sum to 0.000000, must be > 0: at high noise the target would be no law; "
+          "give a larger exponent to a positive factor, add one, or ramp a negative one");
   EXPECT_THROW_MSG(make({.evaluations = 10}), ConfigError,
                    "exact: evaluations = 10, must be >= 24");
   EXPECT_THROW_MSG(make({.evaluations = 28, .levels = {60, 50, 40, 30, 20, 10, 5, 2, 1, 0}}),
