@@ -18,6 +18,7 @@ from composition_measures import GridTruth, histogram
 from composition_pictures import picture, window
 from composition_zoo import NETWORKS, ROOT, Law
 from measure_compositions import cell, mean_sd, smallest_ess
+from study_kernels_laws import NUM_LEVELS
 
 FOLDER = ROOT / "results" / "composition"
 IMAGES = ROOT / "docs" / "img"
@@ -62,10 +63,14 @@ def has_scores(case: Case, scores: str) -> bool:
 
 @dataclass(frozen=True)
 class Sampler:
-    """A sampler of motet by name; the published ones with so many steps after each reverse step."""
+    """A sampler of motet by name; the published ones with so many steps after each reverse step.
+
+    They visit every stride-th level.
+    """
 
     name: str
     steps_per_level: int = 0
+    stride: int = 1
 
     def head(self) -> str:
         """Its keys outside all tables."""
@@ -75,7 +80,11 @@ class Sampler:
         """Its tables."""
         if self.steps_per_level == 0:
             return ""
-        return f'[anneal]\nplacement = "after_reverse"\nsteps_per_level = {self.steps_per_level}\n'
+        text = f'[anneal]\nplacement = "after_reverse"\nsteps_per_level = {self.steps_per_level}\n'
+        if self.stride > 1:
+            levels = [*range(NUM_LEVELS - 1, 0, -self.stride), 0]
+            text += f"levels = {levels}\n"
+        return text
 
 
 def config(case: Case, scores: str, sampler: Sampler, num_chains: int, seed: int) -> str:

@@ -32,7 +32,7 @@ from composition_runs import (
     table,
 )
 from guidance_networks import network
-from measure_compositions import mean_sd
+from measure_compositions import cell, mean_sd
 
 NAME = "guidance"
 NUM_CHAINS = 4000
@@ -43,15 +43,18 @@ SAMPLERS = (
     Sampler("hmc-4-curve", STEPS),
     Sampler("exact"),
 )
-SCORES = ("exact scores", "networks")
+FEATURES = "networks, a classifier with features"
+SCORES = ("exact scores", "networks", FEATURES)
 MEASURES = (
     "tv 64 x 64",
     "tv 16 x 16",
     "kl 64 x 64",
     "log likelihood",
     "mode weights",
-    "mean log p(y|x)",
+    "mean p(y|x)",
 )
+ESS = "smallest share of effective chains"
+
 SHOWN = [("exact scores", sampler.name) for sampler in SAMPLERS] + [("networks", "exact")]
 
 
@@ -62,7 +65,7 @@ class Truth(GridTruth):
         points = grid_points((0, 0), SIDE, CELLS, ALIGNED)
         super().__init__(points, laws.log_guided(points, power))
         self.modes = self.mode_weights(points.reshape(-1, 2), self.probabilities.ravel())
-        self.log_share = float((self.probabilities * laws.log_share(points)).sum())
+        self.share = float((self.probabilities * np.exp(laws.log_share(points))).sum())
 
     @staticmethod
     def mode_weights(x: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -80,7 +83,7 @@ class Truth(GridTruth):
         shares = self.mode_weights(x, np.full(len(x), 1 / len(x)))
         return super().errors(x) | {
             "mode weights": 0.5 * float(abs(shares - self.modes).sum()),
-            "mean log p(y|x)": float(laws.log_share(x).mean()) - self.log_share,
+            "mean p(y|x)": float(np.exp(laws.log_share(x)).mean()) - self.share,
         }
 
 
@@ -113,13 +116,18 @@ class Case:
         """Remark in the picture."""
         return f"p(x) p(y|x)^{self.power:g}"
 
+    def is_in(self, scores: str, powers: list[float]) -> bool:
+        """Whether it is measured by such scores, at one of these powers."""
+        return self.power in powers and (scores != FEATURES or self.form == "classifier")
+
     def tables(self, scores: str, motet: Path) -> str:
         """The [model.*] tables of the config."""
-        if scores == "networks":
+        if scores != "exact scores":
+            classifier = "classifier" + ("-features" if scores == FEATURES else "")
             known = {
                 "all": f'weights = "{network(motet, "unconditional")}"\n',
                 "one": f'weights = "{network(motet, "conditional")}"\n',
-                "y": f'classifier = "{network(motet, "classifier")}"\nlabel = {laws.GUIDED}\n',
+                "y": f'classifier = "{network(motet, classifier)}"\nlabel = {laws.GUIDED}\n',
             }
         else:
             known = {
@@ -174,16 +182,23 @@ class Work:
         """Markdown: how the targets of all powers differ, by quadrature."""
         plain = self.truths[Case("classifier", 1.0)]
         lines = [
-            "| target | total variation from p(x \\| y) | mode weights | mean log p(y\\|x) |",
+            "| target | total variation from p(x \\| y) | mode weights | mean p(y\\|x) |",
             "|---|---:|---|---:|",
         ]
         for power in laws.POWERS:
             truth = self.truths[Case("classifier", power)]
             gap = 0.5 * abs(truth.probabilities - plain.probabilities).sum()
             modes = ", ".join(f"{weight:.3f}" for weight in truth.modes)
-            lines.append(
-                f"| p(x) p(y\\|x)^{power:g} | {gap:.3f} | {modes} | {truth.log_share:.3f} |"
-            )
+            lines.append(f"| p(x) p(y\\|x)^{power:g} | {gap:.3f} | {modes} | {truth.share:.3f} |")
+        return "\n".join(lines) + "\n"
+
+    def effective(self, rows: list[tuple[str, str]]) -> str:
+        """Markdown: how many chains the weights of the sampler exact leave."""
+        lines = [f"| {ESS} | scores | exact |", "|---|---|---:|"]
+        for case, scores in rows:
+            found = [{ESS: run["smallest_ess"]} for run in self.result.of(case, scores, "exact")]
+            if found:
+                lines.append(f"| {case} | {scores} | {cell(mean_sd(found)[ESS])} |")
         return "\n".join(lines) + "\n"
 
     def render(self) -> None:
@@ -191,7 +206,7 @@ class Work:
         rows = [(case.name, scores) for case in CASES for scores in SCORES]
         columns = [sampler.name for sampler in SAMPLERS]
         tables = [table(self.result, rows, columns, measure) for measure in MEASURES]
-        (FOLDER / "guidance.md").write_text("\n".join(tables))
+        (FOLDER / "guidance.md").write_text("\n".join([*tables, self.effective(rows)]))
         (FOLDER / "guidance-targets.md").write_text(self.targets())
         shown = [case for case in CASES if case.power > 1]
         text = pictures(self.result, self.truths, shown, SHOWN, NUM_CHAINS)
@@ -215,7 +230,7 @@ def main() -> int:
         for scores in args.scores:
             for case in CASES:
                 for sampler in SAMPLERS:
-                    if case.power in args.powers and sampler.name in args.samplers:
+                    if case.is_in(scores, args.powers) and sampler.name in args.samplers:
                         work.run(case, scores, sampler, seed)
     if work.result.runs:
         work.render()

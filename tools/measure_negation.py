@@ -19,10 +19,9 @@ from composition_measures import GridTruth
 from composition_runs import FOLDER, ROOT, Outcome, Result, Sampler, about, config, sample
 from composition_zoo import LAWS, mixture_toml
 from measure_compositions import cell
-from measure_expressions import published
+from measure_expressions import SAMPLERS
 
 NUM_CHAINS = 5000
-SAMPLERS = published(1)
 HIDDEN, KNOWN = "exact scores", "exact densities"
 # What is run: samplers on hidden densities, and motet's own on known ones.
 COLUMNS = (*((HIDDEN, sampler) for sampler in SAMPLERS), (KNOWN, SAMPLERS[-1]))

@@ -4,12 +4,11 @@
     tools/train_zoo.py --measure [--bin build/bench/bin]                   # networks.json
 
 A score network for each law of tools/composition_zoo.py but the ring's and the bar's, which
-models/ has, by the recipe "motet" in mixed precision; an energy network (NAME-energy) for some, as
-experiments/train-ring-energy.toml has it but for its length and a cosine learning rate. All have
-fewer steps than the 15,000 of models/, the single boxes fewest; the weights are averaged over the
-same share of a run as there (EMA), or the average would still hold the initial weights. A network
-that is there already, by the same config, is kept: what makes it is in NAME.toml beside it. The
-second writes what each network there and in models/ is and its score errors to
+models/ has, and an energy network (NAME-energy, E = ||f - x||^2) for some, by the recipe "motet" in
+mixed precision. All have fewer steps than the 15,000 of models/, the single boxes fewest; the weights are averaged over
+the same share of a run as there (EMA), or the average would still hold the initial weights. A
+network that is there already, by the same config, is kept: what makes it is in NAME.toml beside it.
+The second writes what each network there and in models/ is and its score errors to
 results/composition/networks.json.
 """
 
@@ -46,10 +45,8 @@ def config_of(name: str) -> str:
         ALL_LAWS[name.removesuffix("-energy")].data_toml.rstrip(),
     ]
     if is_energy:
-        lines += ["[network]", 'parameterisation = "energy_residual"', "[train]"]
-        lines += ['rate_schedule = "cosine"']
-    else:
-        lines += ["[train]", 'recipe = "motet"']
+        lines += ["[network]", 'parameterisation = "energy_residual"']
+    lines += ["[train]", 'recipe = "motet"']
     lines += [f"num_steps = {steps}", "batch_size = 2000"]
     lines += [f"ema_decay = {1 - 0.001 * 15000 / steps}", "mixed_precision = true"]
     return "\n".join(lines) + "\n"
