@@ -5,11 +5,11 @@
 
 A score network for each law of tools/composition_zoo.py but the ring's and the bar's, which
 models/ has, and an energy network (NAME-energy, E = ||f - x||^2) for some, by the recipe "motet" in
-mixed precision. All have fewer steps than the 15,000 of models/, the single boxes fewest; the weights are averaged over
-the same share of a run as there (EMA), or the average would still hold the initial weights. A
-network that is there already, by the same config, is kept: what makes it is in NAME.toml beside it.
-The second writes what each network there and in models/ is and its score errors to
-results/composition/networks.json.
+mixed precision. All have fewer steps than the 15,000 of models/, the single boxes fewest; the
+weights are averaged over the same share of a run as there (EMA), or the average would still hold
+the initial weights. A network that is there already, by the same config, is kept: what makes it is
+in NAME.toml beside it. The second writes what each network there and in models/
+is and its score errors to results/composition/networks.json.
 """
 
 import argparse
