@@ -88,21 +88,27 @@ int64_t choose_leapfrogs(const ExactConfig& config) {
 }
 
 // The lowest level whose target is near its Gaussian: scans by halves, as noise brings them nearer.
+// A network that errs at high noise is near it at no level. More noise does not mend that, and the
+// first step down from the top of a cosine schedule is 7 wide in log v, along which the weights
+// would add up the error: high noise it is then.
 int64_t choose_first(const ModelPtr& target, const NoiseSchedule& schedule, const Rng& rng,
                      const std::string& device) {
   int64_t low = std::min<int64_t>(kMinLevels, schedule.num_levels()) - 1;
-  int64_t high = schedule.num_levels() - 1;
+  const int64_t last = schedule.num_levels() - 1;
+  int64_t high = last;
+  const auto is_near = [&](int64_t index) {
+    return start_discrepancy(target, schedule.level(index), kNumProbes, rng.at(index, 0), device) <=
+           kMaxDiscrepancy;
+  };
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    const double found =
-        start_discrepancy(target, schedule.level(middle), kNumProbes, rng.at(middle, 0), device);
-    if (found <= kMaxDiscrepancy) {
+    if (is_near(middle)) {
       high = middle;
     } else {
       low = middle + 1;
     }
   }
-  return high;
+  return high < last || is_near(last) ? high : detail::noisy_level(schedule, kHighNoise);
 }
 
 // Ledgers and ramps begin where every leaf is a Gaussian. From there to where the first leaf shows

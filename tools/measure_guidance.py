@@ -51,7 +51,7 @@ MEASURES = (
     "kl 64 x 64",
     "log likelihood",
     "mode weights",
-    "mean p(y|x)",
+    "mean p(y given x)",
 )
 ESS = "smallest share of effective chains"
 
@@ -83,7 +83,7 @@ class Truth(GridTruth):
         shares = self.mode_weights(x, np.full(len(x), 1 / len(x)))
         return super().errors(x) | {
             "mode weights": 0.5 * float(abs(shares - self.modes).sum()),
-            "mean p(y|x)": float(np.exp(laws.log_share(x)).mean()) - self.share,
+            "mean p(y given x)": float(np.exp(laws.log_share(x)).mean()) - self.share,
         }
 
 

@@ -113,6 +113,18 @@ double longest_step(const std::vector<LevelPlan>& levels) {
   return longest;
 }
 
+// A network's error at high noise: no level brings its score near a Gaussian's.
+TEST(ExactSampler, StartsAtHighNoiseAndNotAtTheTopWhereTheScoreErrsEverywhere) {
+  const ModelPtr erring = from_callable(
+      [](const Tensor& x, const NoiseLevel&) {
+        return Eval{.score = -x + 2.0 * (3.0 * x).sin(), .log_density = {}, .remainder = {}};
+      },
+      {2}, false, "erring");
+  const NoiseLevel first = make({}, erring).anneal.levels.front().level;
+  EXPECT_LE(first.alpha_bar, kHighNoise);
+  EXPECT_GT(schedule().level(first.index - 1).alpha_bar, kHighNoise);
+}
+
 TEST(ExactSampler, TakesWideStepsAtHighNoiseOnlyWhereReverseStepsCarryTheLaw) {
   const ModelPtr ledger = mixture({{score_only(ring())}, {score_only(bar())}});
   const ModelPtr blob = score_only(gaussian({0.3, 0.1}, {0.35, 0.35}));
