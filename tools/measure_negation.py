@@ -1,6 +1,7 @@
 """Raises a negation's exponent until its target stops existing: results/composition/negation.*.
 
-    tools/measure_negation.py [--motet build/release/bin/motet] [--seeds N] [--again] [--render]
+    tools/measure_negation.py [--motet build/release/bin/motet] [--samplers NAME...] [--seeds N]
+        [--again] [--render]
 
 A / B^a of Gaussians of sd s_A and s_B has a density in the data while a < (s_B / s_A)^2, and at
 high noise, where both are N(0, 1), while a < 1; beyond, B needs a ramp. Each a is sampled by every
@@ -145,7 +146,8 @@ def measure(result: Result, measures: Measures, args: argparse.Namespace) -> Non
             case = pair.case(exponent, is_ramped)
             for scores, sampler in COLUMNS if seed == 1 else ((HIDDEN, SAMPLERS[-1]),):
                 key = Result.key(case.name, scores, sampler.name, seed)
-                if key in result.runs and not args.again:
+                is_wanted = not args.samplers or sampler.name in args.samplers
+                if not is_wanted or (key in result.runs and not args.again):
                     continue
                 text = config_of(case, scores, sampler, seed)
                 result.runs[key] = kept(sample(args.motet, text), measures, pair, exponent)
@@ -200,6 +202,7 @@ def main() -> int:
     """Measures and renders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--motet", type=Path, default=ROOT / "build" / "release" / "bin" / "motet")
+    parser.add_argument("--samplers", nargs="+")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--again", action="store_true", help="make runs that are there anew")
     parser.add_argument("--render", action="store_true", help="only the table")
