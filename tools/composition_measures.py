@@ -184,7 +184,8 @@ class GridTruth:
         """Mean log density, over points inside the square, of the law with the uniform share."""
         share = (1 - FLOOR) * self.probabilities + FLOOR / self.probabilities.size
         area = (self.axis[1] - self.axis[0]) ** 2
-        return float((fine * np.log(share / area)).sum() / fine.sum())
+        with np.errstate(invalid="ignore"):  # no point inside: NaN
+            return float((fine * np.log(share / area)).sum() / fine.sum())
 
     def divergence(self, shares: np.ndarray) -> float:
         """KL divergence of a histogram from the law, both with the uniform share."""

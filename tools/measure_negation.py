@@ -192,7 +192,8 @@ def table(result: Result, measures: Measures) -> str:
         cells = [said(result, case, scores, sampler) for scores, sampler in COLUMNS]
         runs = result.of(case.name, HIDDEN, "exact")
         cells += [f"{min(run['smallest_ess'] for run in runs):.3f}" if runs else "-"]
-        cells += [f"{max(run['rhat'] for run in runs):.2f}" if runs else "-"]
+        rhats = [run["rhat"] for run in runs if run["rhat"] is not None]
+        cells += [f"{max(rhats):.2f}" if rhats else "-"]
         law = measures.floor(pair, exponent)
         lines.append(f"| {pair.name} | {case.expression} | {law} | " + " | ".join(cells) + " |")
     return "\n".join(lines + messages(result)) + "\n"
