@@ -46,19 +46,7 @@ Tensor to_matrix(const Settings& settings, const std::string& name) {
   if (!settings.given(name)) {
     settings.fail(name, "is missing; gaussian_mixture needs means and sds");
   }
-  const Rows rows = settings.get<Rows>(name);
-  Numbers flat;
-  for (const Numbers& row : rows) {
-    if (row.size() != rows[0].size()) {
-      settings.fail(name, "must have rows of one length");
-    }
-    flat.insert(flat.end(), row.begin(), row.end());
-  }
-  if (flat.empty()) {
-    settings.fail(name, "must have at least one entry");
-  }
-  return at::tensor(flat, at::kDouble)
-      .reshape({static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
+  return rows_as_matrix(settings, name);
 }
 
 AnalyticPtr mixture_law(const Settings& settings, const std::string& prefix,
@@ -106,6 +94,21 @@ AnalyticPtr box_law(const Settings& settings, const std::string& prefix, const s
 }
 
 }  // namespace
+
+Tensor rows_as_matrix(const Settings& settings, const std::string& name) {
+  const Rows rows = settings.get<Rows>(name);
+  Numbers flat;
+  for (const Numbers& row : rows) {
+    if (row.size() != rows[0].size()) {
+      settings.fail(name, "must have rows of one length");
+    }
+    flat.insert(flat.end(), row.begin(), row.end());
+  }
+  if (flat.empty()) {
+    settings.fail(name, "must have at least one entry");
+  }
+  return at::tensor(flat, at::kDouble).reshape({static_cast<int64_t>(rows.size()), -1});
+}
 
 std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
   const bool is_model = prefix == "model.*";

@@ -11,6 +11,9 @@ namespace motet::detail {
 
 /// The keys of a law under `prefix` ("model.*", "data"); `use` is the doc of the first.
 std::vector<Key> law_keys(const std::string& prefix, const std::string& use);
+/// A list of lists of numbers as a float64 matrix. Throws ConfigError for rows of several lengths and
+/// for no entry.
+at::Tensor rows_as_matrix(const Settings& settings, const std::string& name);
 /// The law under `prefix` ("model.ring.", "data."), or null when none is given. Throws ConfigError
 /// for parameters of another law, and for missing or ill-shaped ones.
 AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const std::string& name);

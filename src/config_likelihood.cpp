@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config_keys.hpp"
+#include "config_laws.hpp"
 #include "error_shape.hpp"
 #include "motet/io.hpp"
 
@@ -19,7 +20,6 @@ namespace motet::detail {
 namespace {
 
 using Numbers = std::vector<double>;
-using Rows = std::vector<Numbers>;
 using Integers = std::vector<int64_t>;
 
 const std::map<std::string, std::vector<std::string>>& parameters() {
@@ -84,18 +84,7 @@ Tensor read_matrix(const Settings& settings, const std::string& name,
     }
     return matrix;
   }
-  const Rows rows = settings.get<Rows>(name);
-  Numbers flat;
-  for (const Numbers& row : rows) {
-    if (row.size() != rows[0].size()) {
-      settings.fail(name, "must have rows of one length");
-    }
-    flat.insert(flat.end(), row.begin(), row.end());
-  }
-  if (flat.empty()) {
-    settings.fail(name, "must have at least one entry");
-  }
-  return to_tensor(flat).reshape({static_cast<int64_t>(rows.size()), -1});
+  return rows_as_matrix(settings, name);
 }
 
 // One of matrix and observed, as the number of measurements and what messages count them by.

@@ -9,12 +9,11 @@ config, is kept: what makes it is in NAME.toml beside it.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from composition_laws import FACTORS, law_toml
+from trained_network import trained_network
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "out" / "compositions"
@@ -43,17 +42,7 @@ def network(motet: Path, name: str) -> Path:
     """The weights of a factor, trained if need be."""
     if name in SHIPPED:
         return SHIPPED[name]
-    config, weights = FOLDER / f"{name}.toml", FOLDER / f"{name}.safetensors"
-    text = config_of(name)
-    if weights.is_file() and config.is_file() and config.read_text() == text:
-        return weights
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    weights.unlink(missing_ok=True)
-    config.write_text(text)
-    command = [motet, "train", config, "--out", weights, "--json", weights.with_suffix(".json")]
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ
-    subprocess.run([*map(str, command), "--quiet"], check=True, env=environment)
-    return weights
+    return trained_network(motet, FOLDER, name, config_of(name))
 
 
 def main() -> int:

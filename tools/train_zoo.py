@@ -14,14 +14,13 @@ is and its score errors to results/composition/networks.json.
 
 import argparse
 import json
-import os
 import struct
-import subprocess
 import sys
 from pathlib import Path
 
 from composition_zoo import BOX_LAWS, LAWS, MODELS, NETWORKS, ROOT
 from measure_scores import error_of
+from trained_network import trained_network
 
 SUMMARY = ROOT / "results" / "composition" / "networks.json"
 SCORE_STEPS = 3000
@@ -54,17 +53,7 @@ def config_of(name: str) -> str:
 
 def network(motet: Path, name: str) -> Path:
     """The weights of a network, trained if need be."""
-    config, weights = NETWORKS / f"{name}.toml", NETWORKS / f"{name}.safetensors"
-    text = config_of(name)
-    if weights.is_file() and config.is_file() and config.read_text() == text:
-        return weights
-    NETWORKS.mkdir(parents=True, exist_ok=True)
-    weights.unlink(missing_ok=True)
-    config.write_text(text)
-    command = [motet, "train", config, "--out", weights, "--json", weights.with_suffix(".json")]
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ
-    subprocess.run([*map(str, command), "--quiet"], check=True, env=environment)
-    return weights
+    return trained_network(motet, NETWORKS, name, config_of(name))
 
 
 def provenance(weights: Path) -> dict:
