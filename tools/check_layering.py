@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """version error rng schedule model likelihood compose expression ratio kernel anneal
-    preset train metrics diagnose io run evaluate demo reproduce cli""".split()
+    preset train metrics diagnose io pretrained run evaluate demo reproduce cli""".split()
 # Files whose layer their name does not tell.
 OTHER = {
     "src/philox": "rng",
