@@ -21,12 +21,21 @@ void add_norm(ShapeMap& shapes, const std::string& name, int64_t num);
 
 /// x W^T + b over the last dimension; without a bias where there is no NAME.bias.
 at::Tensor linear(const TensorMap& tensors, const std::string& name, const at::Tensor& x);
-/// 2-D convolution of x (B, C, H, W).
+/// 2-D convolution of x (B, C, H, W), by packed weights where pack_convolutions() made them.
 at::Tensor conv2d(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
                   int64_t stride = 1, int64_t padding = 0);
 /// Norm over num_groups groups of channels of x (B, C, ...), computed in float32.
 at::Tensor group_norm(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
                       int64_t num_groups, double epsilon);
+/// SiLU of it. Both are one pass of our own where no graph is kept and x is on the CPU, channels
+/// last, of float32 or (with AMX) bfloat16 and a multiple of 16 channels; a row's bits do not depend
+/// on the batch.
+at::Tensor group_norm_silu(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
+                           int64_t num_groups, double epsilon);
+
+/// The tensors with all weights of four dimensions packed for convolutions by oneDNN: for passes on
+/// the CPU that keep no graph. The weights of transposed convolutions are not to be among them.
+TensorMap pack_convolutions(const TensorMap& tensors);
 
 /// Half the columns are cosines, half sines, of time * max_period^(-k / (dim / 2 - shift)), k = 0,
 /// 1, ...: (N, dim) float32 of time (N); an odd dim ends in a 0 (Vaswani et al. 2017, as Ho et al.

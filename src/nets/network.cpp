@@ -15,6 +15,7 @@
 
 #include "error_shape.hpp"
 #include "motet/error.hpp"
+#include "nets/layers.hpp"
 #include "nets/words.hpp"
 
 namespace motet {
@@ -132,7 +133,7 @@ class BoundNetwork : public detail::Network {
     const at::NoGradGuard no_graph;
     at::Tensor f = at::empty(with_rows(x.size(0), output_shape()), x.options());
     for_pieces(x, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
-      f.narrow(0, first, rows).copy_(pass(piece, time).narrow(0, 0, rows));
+      f.narrow(0, first, rows).copy_(pass(packed(), piece, time).narrow(0, 0, rows));
     });
     return f;
   }
@@ -143,7 +144,7 @@ class BoundNetwork : public detail::Network {
                          .gradient = at::empty_like(x)};
     for_pieces(x, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
       const at::Tensor leaf = piece.detach().requires_grad_(true);
-      const at::Tensor f = pass(leaf, time);
+      const at::Tensor f = pass(tensors_, leaf, time);
       const at::Tensor energies =
           (residual ? f - leaf : f).to(at::kDouble).square().flatten(1).sum(1);
       const at::Tensor gradient = torch::autograd::grad({energies.sum()}, {leaf})[0];
@@ -168,12 +169,23 @@ class BoundNetwork : public detail::Network {
     }
   }
 
+  // The tensors of passes without a graph, made when first asked for: energies never ask.
+  const TensorMap& packed() const {
+    if (!is_channels_last_ || !device_.is_cpu() || !architecture_->packs_convolutions()) {
+      return tensors_;
+    }
+    if (packed_.empty()) {
+      packed_ = detail::pack_convolutions(tensors_);
+    }
+    return packed_;
+  }
+
   // f of a piece, float32.
-  at::Tensor pass(const at::Tensor& piece, double time) const {
+  at::Tensor pass(const TensorMap& tensors, const at::Tensor& piece, double time) const {
     at::Tensor x = piece.to(dtype_);
     x = is_channels_last_ ? x.contiguous(at::MemoryFormat::ChannelsLast) : x.contiguous();
     const at::Tensor times = at::full({1}, time, x.options().dtype(at::kFloat));
-    return architecture_->forward(tensors_, x, times, inputs_).to(at::kFloat);
+    return architecture_->forward(tensors, x, times, inputs_).to(at::kFloat);
   }
 
   detail::ArchitecturePtr architecture_;
@@ -182,6 +194,7 @@ class BoundNetwork : public detail::Network {
   bool is_channels_last_;
   int64_t rows_;
   TensorMap tensors_;
+  mutable TensorMap packed_;
   Inputs inputs_;
 };
 

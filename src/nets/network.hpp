@@ -39,6 +39,9 @@ class Architecture {
   /// classifier.
   virtual std::vector<int64_t> output_shape() const = 0;
   virtual std::vector<InputSpec> inputs() const { return {}; }
+  /// True when every tensor of four dimensions is the weight of a conv2d() of layers.hpp: passes on
+  /// the CPU then pack them.
+  virtual bool packs_convolutions() const { return false; }
   /// "UNet2DModel(1x28x28)"; lands in reports.
   virtual std::string describe() const = 0;
   /// f(x, t), (B, *output_shape), by plain torch operations: the definition. Differentiable, twice,
