@@ -140,6 +140,17 @@ at::Tensor conv2d(const TensorMap& tensors, const std::string& name, const at::T
                             : at::conv2d(x, weight, bias, stride, padding);
 }
 
+at::Tensor conv2d_plus(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
+                       const at::Tensor& added, int64_t stride, int64_t padding) {
+  const at::Tensor& weight = tensors.at(name + ".weight");
+  if (!weight.is_mkldnn() || added.size(0) != 1) {
+    return conv2d(tensors, name, x, stride, padding) + added.unsqueeze(-1).unsqueeze(-1);
+  }
+  const std::optional<at::Tensor> bias = bias_of(tensors, name);
+  const at::Tensor row = added.squeeze(0);
+  return packed_conv2d(x, weight, bias ? *bias + row : row, stride, padding);
+}
+
 TensorMap pack_convolutions(const TensorMap& tensors) {
   TensorMap packed = tensors;
   for (auto& [name, tensor] : packed) {

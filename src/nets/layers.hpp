@@ -24,6 +24,9 @@ at::Tensor linear(const TensorMap& tensors, const std::string& name, const at::T
 /// 2-D convolution of x (B, C, H, W), by packed weights where pack_convolutions() made them.
 at::Tensor conv2d(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
                   int64_t stride = 1, int64_t padding = 0);
+/// The same plus `added`, (B, out) or (1, out), at every pixel. One row costs nothing.
+at::Tensor conv2d_plus(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
+                       const at::Tensor& added, int64_t stride = 1, int64_t padding = 0);
 /// Norm over num_groups groups of channels of x (B, C, ...), computed in float32.
 at::Tensor group_norm(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
                       int64_t num_groups, double epsilon);

@@ -89,6 +89,8 @@ class UNet2D : public Architecture {
     return shapes;
   }
 
+  bool packs_convolutions() const override { return true; }
+
   at::Tensor forward(const TensorMap& tensors, const at::Tensor& x, const at::Tensor& time,
                      const Inputs& inputs) const override {
     const at::Tensor image = config_.center_input_sample ? 2 * x - 1 : x;
@@ -104,8 +106,8 @@ class UNet2D : public Architecture {
     }
     at::Tensor past;  // the image that skips past, on the way up
     h = go_up(tensors, h, embedded, kept, past);
-    h = group_norm(tensors, "conv_norm_out", h, plan_.groups_out, config_.norm_eps);
-    h = conv2d(tensors, "conv_out", at::silu(h), 1, 1);
+    h = group_norm_silu(tensors, "conv_norm_out", h, plan_.groups_out, config_.norm_eps);
+    h = conv2d(tensors, "conv_out", h, 1, 1);
     h = past.defined() ? h + past : h;
     return config_.time_embedding == TimeEmbedding::fourier
                ? h / time.view({-1, 1, 1, 1}).to(h.scalar_type())

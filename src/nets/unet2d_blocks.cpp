@@ -53,6 +53,14 @@ at::Tensor attend(const at::Tensor& query, const at::Tensor& key, const at::Tens
   return at::matmul(at::softmax(at::matmul(query * scale, key.transpose(-2, -1)), -1), value);
 }
 
+at::Tensor norm_activate(const TensorMap& tensors, const std::string& name, const at::Tensor& x,
+                         int64_t num_groups, const LayerOptions& options) {
+  if (options.activation == Activation::silu) {
+    return group_norm_silu(tensors, name, x, num_groups, options.epsilon);
+  }
+  return activate(group_norm(tensors, name, x, num_groups, options.epsilon), options.activation);
+}
+
 }  // namespace
 
 void add_resnet(ShapeMap& shapes, const Resnet& layer, const LayerOptions& options) {
@@ -110,21 +118,20 @@ at::Tensor double_fir(const at::Tensor& x) {
 at::Tensor resnet(const TensorMap& tensors, const Resnet& layer, const LayerOptions& options,
                   const at::Tensor& x, const at::Tensor& embedded) {
   const auto name = [&layer](const char* part) { return layer.name + part; };
-  at::Tensor h = group_norm(tensors, name(".norm1"), x, layer.groups_in, options.epsilon);
-  h = resized(activate(h, options.activation), layer.resize);
-  h = conv2d(tensors, name(".conv1"), h, 1, 1);
+  at::Tensor h = norm_activate(tensors, name(".norm1"), x, layer.groups_in, options);
+  h = resized(h, layer.resize);
   const at::Tensor time =
-      linear(tensors, name(".time_emb_proj"), activate(embedded, options.activation))
-          .unsqueeze(-1)
-          .unsqueeze(-1);
+      linear(tensors, name(".time_emb_proj"), activate(embedded, options.activation));
   if (options.scale_shift) {
-    const std::vector<at::Tensor> scale_and_shift = time.chunk(2, 1);
+    const std::vector<at::Tensor> scale_and_shift = time.unsqueeze(-1).unsqueeze(-1).chunk(2, 1);
+    h = conv2d(tensors, name(".conv1"), h, 1, 1);
     h = group_norm(tensors, name(".norm2"), h, layer.groups_out, options.epsilon);
-    h = h * (1 + scale_and_shift[0]) + scale_and_shift[1];
+    h = activate(h * (1 + scale_and_shift[0]) + scale_and_shift[1], options.activation);
   } else {
-    h = group_norm(tensors, name(".norm2"), h + time, layer.groups_out, options.epsilon);
+    h = conv2d_plus(tensors, name(".conv1"), h, time, 1, 1);
+    h = norm_activate(tensors, name(".norm2"), h, layer.groups_out, options);
   }
-  h = conv2d(tensors, name(".conv2"), activate(h, options.activation), 1, 1);
+  h = conv2d(tensors, name(".conv2"), h, 1, 1);
   at::Tensor past = resized(x, layer.resize);
   if (has_shortcut(layer)) {
     past = conv2d(tensors, name(".conv_shortcut"), past);
