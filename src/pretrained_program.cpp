@@ -139,7 +139,7 @@ ProgramFile read_file_beside(const std::string& path, const std::string& prefix)
     throw DataError(prefix + "the file beside it that says what it is, " + json +
                     ", is missing; tools/export/ writes both, docs/loading.md has its keys");
   }
-  return parse_program_file(read_file(json, kMaxText), "program: " + json + ": ");
+  return parse_program_file(read_file(json, kMaxText), "program: " + json);
 }
 
 void check_kind(const ProgramFile& file, ProgramKind kind, const std::string& prefix) {

@@ -26,10 +26,10 @@ struct ProgramFile {
   std::map<std::string, std::string> provenance;
 };
 
-/// Reads the text of a motet.json. Throws DataError, opened by `prefix`, for text that is not JSON, for
-/// keys that are unknown, missing or twice there, values that cannot be, and sizes beyond the limits:
-/// 8 MB of text, 100,000 levels, 2^28 numbers a point, 32 inputs of 2^26 numbers.
-ProgramFile parse_program_file(std::string_view text, const std::string& prefix);
+/// Reads the text of a motet.json. Throws DataError "WHERE: ..." for text that is not JSON, for keys
+/// that are unknown, missing or twice there, values that cannot be, and sizes beyond the limits:
+/// 100,000 levels, 2^28 numbers a point, 32 inputs of 2^26 numbers.
+ProgramFile parse_program_file(std::string_view text, const std::string& where);
 
 /// The names of the files beside a program.
 std::string program_json_path(const std::string& path);

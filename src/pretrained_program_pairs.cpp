@@ -124,7 +124,8 @@ class Replay {
       outputs.push_back(own(call_program(program_, spec_, x, time, inputs, prefix_)[0]));
       return;
     }
-    const EnergyPass pass = call_energy(program_, spec_, x, time, inputs, residual, prefix_);
+    const EnergyPass pass =
+        call_energy(program_, spec_, x, time, inputs, program_energy(spec_, residual), prefix_);
     energies.push_back(own(pass.energy));
     gradients.push_back(own(pass.gradient));
   }

@@ -233,19 +233,34 @@ class ProgramNetwork : public detail::Network {
   }
 
   EnergyPass energy(const at::Tensor& x, double time, bool residual) const override {
+    return energy_by(x, time, detail::program_energy(spec_, residual));
+  }
+
+  EnergyPass energy_of_output(const at::Tensor& x, double time,
+                              const detail::OutputFunction& g) const override {
+    if (spec_.returns != ProgramReturns::output) {
+      throw ConfigError(prefix_ + "returns an energy, and no output to take a function of");
+    }
+    return energy_by(x, time, [&g](const at::Tensor& result, const at::Tensor& /*x*/) {
+      return g(result.to(at::kFloat));
+    });
+  }
+
+ private:
+  EnergyPass energy_by(const at::Tensor& x, double time,
+                       const detail::ProgramEnergy& energy) const {
     const at::Tensor times = at::full({rows_}, time, x.options().dtype(at::kFloat));
     EnergyPass result = {.energy = at::empty({x.size(0)}, x.options().dtype(at::kDouble)),
                          .gradient = at::empty_like(x)};
     detail::for_pieces(x, rows_, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
       const EnergyPass pass =
-          detail::call_energy(*program_, spec_, piece, times, inputs_, residual, prefix_);
+          detail::call_energy(*program_, spec_, piece, times, inputs_, energy, prefix_);
       result.energy.narrow(0, first, rows).copy_(pass.energy.narrow(0, 0, rows));
       result.gradient.narrow(0, first, rows).copy_(pass.gradient.narrow(0, 0, rows));
     });
     return result;
   }
 
- private:
   detail::ProgramPtr program_;
   ProgramSpec spec_;
   std::string prefix_;
@@ -258,10 +273,6 @@ class ProgramNetwork : public detail::Network {
 namespace detail {
 
 std::string to_string(ProgramReturns returns) { return word_of(kReturns, returns); }
-
-ProgramReturns program_returns_from(const std::string& name) {
-  return value_of(kReturns, "returns", name);
-}
 
 ProgramPtr open_program(const std::string& path, ProgramKind kind, const at::Device& device,
                         const std::string& prefix) {
@@ -295,32 +306,42 @@ std::vector<at::Tensor> call_program(const Program& program, const ProgramSpec& 
   return results;
 }
 
+ProgramEnergy program_energy(const ProgramSpec& spec, bool residual) {
+  if (spec.returns != ProgramReturns::output) {
+    return [](const at::Tensor& result, const at::Tensor& /*x*/) { return result; };
+  }
+  return [residual](const at::Tensor& f, const at::Tensor& x) {
+    return (residual ? f - x : f).to(at::kDouble).square().flatten(1).sum(1);
+  };
+}
+
 EnergyPass call_energy(const Program& program, const ProgramSpec& spec, const at::Tensor& x,
                        const at::Tensor& times, const std::vector<at::Tensor>& inputs,
-                       bool residual, const std::string& prefix) {
+                       const ProgramEnergy& energy, const std::string& prefix) {
   if (spec.returns == ProgramReturns::energy_and_gradient) {
     const at::NoGradGuard no_graph;
     const auto results = call_program(program, spec, x, times, inputs, prefix);
     return {.energy = results[0].to(at::kDouble), .gradient = results[1].to(at::kFloat)};
   }
+  if (program.kind() != ProgramKind::torchscript) {
+    throw ConfigError(
+        prefix + "no gradient passes through an AOTInductor package; export it as TorchScript");
+  }
   const at::AutoGradMode with_graph(true);
   const at::Tensor leaf = x.detach().requires_grad_(true);
   const at::Tensor result = call_program(program, spec, leaf, times, inputs, prefix)[0];
-  if (!result.requires_grad()) {
+  const at::Tensor value = energy(result, leaf).to(at::kDouble);
+  if (!value.requires_grad()) {
     throw DataError(prefix +
                     "no gradient passes through the program; export it without no_grad and detach");
   }
-  const bool is_energy = spec.returns == ProgramReturns::energy;
-  const at::Tensor energy =
-      is_energy ? result.to(at::kDouble)
-                : (residual ? result - leaf : result).to(at::kDouble).square().flatten(1).sum(1);
   const at::Tensor gradient = without_traces(prefix + "the program's gradient failed: ", [&] {
-    return torch::autograd::grad({energy.sum()}, {leaf}, {}, {}, false, /*allow_unused=*/true)[0];
+    return torch::autograd::grad({value.sum()}, {leaf}, {}, {}, false, /*allow_unused=*/true)[0];
   });
   if (!gradient.defined()) {
     throw DataError(prefix + "what the program returns does not depend on x");
   }
-  return {.energy = energy.detach(), .gradient = gradient.detach().to(at::kFloat)};
+  return {.energy = value.detach(), .gradient = gradient.detach().to(at::kFloat)};
 }
 
 std::vector<at::Tensor> program_inputs(const ProgramSpec& spec, const Inputs& given,

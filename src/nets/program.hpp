@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,8 +26,6 @@ enum class ProgramReturns {
   energy_and_gradient,  ///< E (B) and grad_x E (B, *event_shape)
 };
 std::string to_string(ProgramReturns returns);
-/// Throws ConfigError naming the allowed words.
-ProgramReturns program_returns_from(const std::string& name);
 
 /// An input beside x and the time, and the dtype that the program takes it in.
 struct ProgramInput {
@@ -75,11 +74,15 @@ std::vector<at::Tensor> call_program(const Program& program, const ProgramSpec& 
                                      const std::vector<at::Tensor>& inputs,
                                      const std::string& prefix);
 
-/// E (B) float64 and its gradient (B, *event) float32, of one such call, whatever the program returns.
-/// `residual`: E = ||f - x||^2 of an output, else ||f||^2.
+/// E (B) from what a program returns and x, by plain torch operations.
+using ProgramEnergy = std::function<at::Tensor(const at::Tensor& result, const at::Tensor& x)>;
+/// E (B) float64 and its gradient (B, *event) float32, of one such call: those that it returns itself,
+/// or `energy` of its output and autograd. Throws ConfigError where no gradient passes through it.
 EnergyPass call_energy(const Program& program, const ProgramSpec& spec, const at::Tensor& x,
                        const at::Tensor& times, const std::vector<at::Tensor>& inputs,
-                       bool residual, const std::string& prefix);
+                       const ProgramEnergy& energy, const std::string& prefix);
+/// ||f - x||^2 where `residual`, else ||f||^2; a program's own energy as it is.
+ProgramEnergy program_energy(const ProgramSpec& spec, bool residual);
 
 /// The inputs of a program as rows (1, *shape) in the spec's order and dtypes. Throws ConfigError as
 /// checked_inputs(), and for numbers that are not finite or that a whole-number dtype does not hold.
