@@ -87,7 +87,7 @@ class Replay {
              const at::Tensor& expected) const {
     const at::Tensor found = at::cat(parts).to(at::kDouble);
     const at::Tensor wanted = expected.to(at::kDouble);
-    const at::Tensor differences = (found - wanted).abs().flatten(1).amax(1);
+    const at::Tensor differences = (found - wanted).abs().reshape({kNumPairs, -1}).amax(1);
     const double scale = std::max(wanted.abs().max().item<double>(), 1e-30);
     const double tolerance = pair_tolerance(spec_.dtype, program_.device());
     for (int64_t i = 0; i < kNumPairs; ++i) {

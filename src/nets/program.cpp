@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -286,8 +287,12 @@ std::vector<at::Tensor> call_program(const Program& program, const ProgramSpec& 
                                      const at::Tensor& x, const at::Tensor& times,
                                      const std::vector<at::Tensor>& inputs,
                                      const std::string& prefix) {
-  std::vector<at::Tensor> arguments = {x.to(spec.dtype).contiguous(), times.to(spec.time_dtype)};
-  arguments.insert(arguments.end(), inputs.begin(), inputs.end());
+  // Copies: a program may write into its arguments, and these are the caller's.
+  const auto copy = [](const at::Tensor& tensor) {
+    return tensor.clone(at::MemoryFormat::Contiguous);
+  };
+  std::vector<at::Tensor> arguments = {copy(x.to(spec.dtype)), copy(times.to(spec.time_dtype))};
+  std::transform(inputs.begin(), inputs.end(), std::back_inserter(arguments), copy);
   std::vector<at::Tensor> results = program.run(arguments);
   const size_t expected = spec.returns == ProgramReturns::energy_and_gradient ? 2 : 1;
   if (results.size() != expected) {

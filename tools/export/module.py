@@ -3,18 +3,18 @@
 Usage: module.py PACKAGE.MODULE:NAME SPEC.toml OUT.ts|OUT.pt2 [--weights FILE] [--weights-key KEY]
                  [--seed N]
 
-NAME is found as Python imports it (the current folder counts): a module, a class of modules, which is
-made with the spec's [arguments], or a function f(x, time, *inputs); with factory = true in the spec, a
-function that makes one of these from [arguments]. --weights is a state dict: .safetensors, or a
-checkpoint of torch.save, which is read with weights_only = True, so that no code of it runs;
+NAME is found as Python imports it (the current folder counts): a module, a class of modules, which
+is made with the spec's [arguments], or a function f(x, time, *inputs); with factory = true in the
+spec, a function that makes one of these from [arguments]. --weights is a state dict: .safetensors,
+or a checkpoint of torch.save, which is read with weights_only = True, so that no code of it runs;
 --weights-key takes an entry of the checkpoint ("model", "ema.shadow").
 
 The spec:
 
-    parameterisation = "epsilon"       # or sample, v_prediction, score, energy_norm, energy_residual,
-                                       # energy: NAME returns E (B)
+    parameterisation = "epsilon"       # or sample, v_prediction, score, energy_norm,
+                                       # energy_residual, energy: NAME returns E (B)
     event_shape = [3, 32, 32]
-    times = "index"                    # of the levels: 0, 1, ...; "sigma": of the schedule; or a list
+    times = "index"                    # of the levels: 0, 1, ...; "sigma"; or a list
     schedule = {type = "linear", num_levels = 1000, beta_first = 1e-4, beta_last = 0.02}
                                        # or scaled_linear, cosine (num_levels, offset, max_beta),
                                        # {alpha_bars = [...]}, {sigmas = [...]}: x_0 + sigma n (EDM)
@@ -25,11 +25,11 @@ The spec:
     batch_size = 0                     # rows of a call; 0: any (.ts), or motet's own pieces (.pt2)
     log_density = "-E"                 # of an energy; or "-E / sigma"
     factory = false
-    inputs = [{name = "class", dtype = "int64", num_values = 10}, {name = "text", shape = [77, 768]}]
+    inputs = [{name = "class", dtype = "int64", num_values = 10}, {name = "text", shape = [77, 8]}]
     arguments = {width = 64}
 
-Writes OUT, OUT.motet.json and OUT.pairs.safetensors (tools/export/program.py). A package (.pt2) takes
-a minute or more, needs a C++ compiler, and runs on CPUs that have what this one has.
+Writes OUT, OUT.motet.json and OUT.pairs.safetensors (tools/export/program.py). A package (.pt2)
+takes a minute or more, needs a C++ compiler, and runs on CPUs that have what this one has.
 """
 
 import argparse
@@ -106,8 +106,8 @@ def alpha_bars_of(schedule: dict) -> list:
         return [1.0 / (1.0 + sigma * sigma) for sigma in numbers["sigmas"]]
     if kind not in makers:
         raise ExportError(
-            f"schedule = {schedule}: type must be one of {', '.join(makers)}, or give alpha_bars or "
-            "sigmas alone"
+            f"schedule = {schedule}: type must be one of {', '.join(makers)}, or give alpha_bars "
+            "or sigmas alone"
         )
     try:
         return makers[kind](**numbers)

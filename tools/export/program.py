@@ -1,10 +1,10 @@
 """Writes exported programs as motet reads them: the program, its motet.json, its reference pairs.
 
-A program is a function (x, time, *inputs) of a batch. It is written as TorchScript (NAME.ts; gradients
-pass through it) or as an AOTInductor package (NAME.pt2; compiled, values only). Beside it go
-NAME.ts.motet.json, whose keys are those of the class Program below (docs/loading.md says what each
-means), and NAME.ts.pairs.safetensors: three inputs and what torch made of them here, which motet
-replays when it loads the program.
+A program is a function (x, time, *inputs) of a batch. It is written as TorchScript (NAME.ts;
+gradients pass through it) or as an AOTInductor package (NAME.pt2; compiled, values only). Beside it
+go NAME.ts.motet.json, whose keys are those of the class Program below (docs/loading.md says what
+each means), and NAME.ts.pairs.safetensors: three inputs and what torch made of them here, which
+motet replays when it loads the program.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -84,7 +85,7 @@ class Program:
     provenance: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self) -> None:
-        """Raises ExportError for what motet would refuse: levels that do not fall, other lengths."""
+        """Raises ExportError for what motet would refuse: levels that do not fall."""
         bars = self.alpha_bars
         for index, bar in enumerate(bars):
             if not 0.0 < bar < 1.0 or (index > 0 and bar >= bars[index - 1]):
@@ -204,7 +205,9 @@ def _difference(found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor])
 
 
 def _trace(module: torch.nn.Module, arguments: Sequence[torch.Tensor]) -> torch.jit.ScriptModule:
-    with torch.no_grad():
+    # Its warnings tell of what a trace freezes; that it serves other batches is tested instead.
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         return torch.jit.trace(module, tuple(arguments), check_trace=False)
 
 
@@ -282,8 +285,8 @@ def _write_pairs(
     )
     if not difference <= TOLERANCES[program.dtype]:
         raise ExportError(
-            f"the written program differs from the module by {difference:.3g} of the largest number, "
-            f"more than {TOLERANCES[program.dtype]}: tracing or compiling changed what it computes"
+            f"the written program differs from the module by {difference:.3g} of the largest "
+            f"number, more than {TOLERANCES[program.dtype]}: tracing or compiling changed it"
         )
     tensors = {"x": arguments[0], "time": arguments[1]}
     for item, rows in zip(program.inputs, arguments[2:], strict=True):
@@ -332,10 +335,10 @@ def write_program(function: Callable, program: Program, path: str, seed: int = 0
     """Writes PATH (.ts or .pt2), PATH.motet.json and PATH.pairs.safetensors.
 
     `function` is f(x, time, *inputs) on the CPU, x (B, *event_shape) in program.dtype, time (B) in
-    program.time_dtype, inputs (B, *shape); a module is set to evaluation mode and to that dtype. An
-    energy ("energy": f (B) is E) becomes a program that returns E (.ts) or E and its gradient (.pt2).
-    Returns the program with what was filled in: output_shape, returns, batch_size. Takes a minute or
-    more for a package, which needs a C++ compiler. Raises ExportError.
+    program.time_dtype, inputs (B, *shape); a module is set to evaluation mode and to that dtype.
+    An energy ("energy": f (B) is E) becomes a program that returns E (.ts) or E and its gradient
+    (.pt2). Returns the program with what was filled in: output_shape, returns, batch_size. Takes a
+    minute or more for a package, which needs a C++ compiler. Raises ExportError.
     """
     target = pathlib.Path(path)
     if target.suffix not in (".ts", ".pt2"):
