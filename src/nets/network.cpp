@@ -2,7 +2,7 @@
 // a^2 = abar and s^2 = 1 - abar, and x_0 and n standing for their means given x_t:
 //   epsilon       n = f               v_prediction  f = a n - s x_0, so n = a f + s x
 //   sample        x_0 = f, so n = (x - a f) / s (Tweedie)
-//   score = -n / s; energies: eps = grad E, log p = -E / s ([S23] eq. 16)
+//   score = -n / s; energies: eps = grad E, log p = -E / s ([S23] eq. 16), or plainly log p = -E
 // In variance-exploding coordinates the network sees x / a = x_0 + (s / a) n: x_0 and n are the same,
 // a score there is a times the score here.
 #include "nets/network.hpp"
@@ -16,6 +16,7 @@
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "nets/layers.hpp"
+#include "nets/pieces.hpp"
 #include "nets/words.hpp"
 
 namespace motet {
@@ -29,22 +30,18 @@ using detail::Prediction;
 using detail::quoted_text;
 using detail::shape_text;
 using detail::TensorMap;
+using detail::with_rows;
 
-constexpr detail::Words<Prediction, 6> kPredictions = {
+constexpr detail::Words<Prediction, 7> kPredictions = {
     {{Prediction::epsilon, "epsilon"},
      {Prediction::sample, "sample"},
      {Prediction::v_prediction, "v_prediction"},
      {Prediction::score, "score"},
      {Prediction::energy_norm, "energy_norm"},
-     {Prediction::energy_residual, "energy_residual"}}};
+     {Prediction::energy_residual, "energy_residual"},
+     {Prediction::energy, "energy"}}};
 
 int64_t numbers_of(const std::vector<int64_t>& shape) { return c10::multiply_integers(shape); }
-
-std::vector<int64_t> with_rows(int64_t rows, const std::vector<int64_t>& shape) {
-  std::vector<int64_t> sizes = {rows};
-  sizes.insert(sizes.end(), shape.begin(), shape.end());
-  return sizes;
-}
 
 [[noreturn]] void fail_input(const std::string& prefix, const std::string& name,
                              const std::string& why) {
@@ -75,35 +72,6 @@ at::Tensor checked_input(const InputSpec& spec, const at::Tensor& given,
   return row.to(at::kLong);
 }
 
-Inputs checked_inputs(const std::vector<InputSpec>& specs, const Inputs& given,
-                      const std::string& prefix) {
-  Inputs checked;
-  std::vector<std::string> names;
-  for (const InputSpec& spec : specs) {
-    names.push_back(spec.name);
-    const auto found = given.find(spec.name);
-    if (found != given.end()) {
-      checked[spec.name] = checked_input(spec, found->second, prefix);
-    } else if (spec.is_required) {
-      fail_input(
-          prefix, spec.name,
-          "is missing; the network needs one of shape " + shape_text(spec.shape) +
-              (spec.num_values > 0 ? ", a class from 0 to " + std::to_string(spec.num_values - 1)
-                                   : ""));
-    }
-  }
-  for (const auto& [name, tensor] : given) {
-    if (std::find(names.begin(), names.end(), name) == names.end()) {
-      const std::string near = nearest(name, names);
-      fail_input(prefix, name,
-                 names.empty()  ? "is not taken: this network has no inputs beside x and the time"
-                 : near.empty() ? "is not known; the network has " + quoted_text(names.front())
-                                : "is not known; did you mean " + quoted_text(near) + "?");
-    }
-  }
-  return checked;
-}
-
 class BoundNetwork : public detail::Network {
  public:
   BoundNetwork(detail::ArchitecturePtr architecture, const TensorMap& tensors, const Inputs& inputs,
@@ -132,7 +100,7 @@ class BoundNetwork : public detail::Network {
   at::Tensor forward(const at::Tensor& x, double time) const override {
     const at::NoGradGuard no_graph;
     at::Tensor f = at::empty(with_rows(x.size(0), output_shape()), x.options());
-    for_pieces(x, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
+    detail::for_pieces(x, rows_, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
       f.narrow(0, first, rows).copy_(pass(packed(), piece, time).narrow(0, 0, rows));
     });
     return f;
@@ -158,7 +126,7 @@ class BoundNetwork : public detail::Network {
     const at::AutoGradMode with_graph(true);
     EnergyPass result = {.energy = at::empty({x.size(0)}, x.options().dtype(at::kDouble)),
                          .gradient = at::empty_like(x)};
-    for_pieces(x, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
+    detail::for_pieces(x, rows_, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
       const at::Tensor leaf = piece.detach().requires_grad_(true);
       const at::Tensor energies = function(pass(tensors_, leaf, time), leaf);
       const at::Tensor gradient = torch::autograd::grad({energies.sum()}, {leaf})[0];
@@ -167,19 +135,6 @@ class BoundNetwork : public detail::Network {
       result.gradient.narrow(0, first, rows).copy_(gradient.narrow(0, 0, rows));
     });
     return result;
-  }
-
-  template <class Function>
-  void for_pieces(const at::Tensor& x, const Function& function) const {
-    for (int64_t first = 0; first < x.size(0); first += rows_) {
-      const int64_t rows = std::min(rows_, x.size(0) - first);
-      at::Tensor piece = x.narrow(0, first, rows);
-      if (rows < rows_) {  // a copy of the first row: numbers of the same kind
-        const at::Tensor fill = x.narrow(0, 0, 1).expand(with_rows(rows_ - rows, event_shape()));
-        piece = at::cat({piece, fill});
-      }
-      function(first, rows, piece);
-    }
   }
 
   // The tensors of passes without a graph, made when first asked for: energies never ask.
@@ -212,7 +167,8 @@ class BoundNetwork : public detail::Network {
 };
 
 bool is_energy(Prediction prediction) {
-  return prediction == Prediction::energy_norm || prediction == Prediction::energy_residual;
+  return prediction == Prediction::energy_norm || prediction == Prediction::energy_residual ||
+         prediction == Prediction::energy;
 }
 
 class PredictionModel : public Model {
@@ -263,10 +219,10 @@ class PredictionModel : public Model {
                    const NoiseLevel& level) const {
     const bool residual = spec_.prediction == Prediction::energy_residual;
     const EnergyPass pass = network_->energy(seen, time, residual);
-    const double outer =
-        is_exploding() ? level.sigma() * std::sqrt(level.alpha_bar) : level.sigma();
+    const double divisor = spec_.prediction == Prediction::energy ? 1.0 : level.sigma();
+    const double outer = is_exploding() ? divisor * std::sqrt(level.alpha_bar) : divisor;
     return {.score = pass.gradient.div(-outer).to(x.options()).contiguous(),
-            .log_density = pass.energy.to(at::kDouble).div(-level.sigma()).to(x.device()),
+            .log_density = pass.energy.to(at::kDouble).div(-divisor).to(x.device()),
             .remainder = {}};
   }
 
@@ -278,6 +234,35 @@ class PredictionModel : public Model {
 }  // namespace
 
 namespace detail {
+
+Inputs checked_inputs(const std::vector<InputSpec>& specs, const Inputs& given,
+                      const std::string& prefix) {
+  Inputs checked;
+  std::vector<std::string> names;
+  for (const InputSpec& spec : specs) {
+    names.push_back(spec.name);
+    const auto found = given.find(spec.name);
+    if (found != given.end()) {
+      checked[spec.name] = checked_input(spec, found->second, prefix);
+    } else if (spec.is_required) {
+      fail_input(
+          prefix, spec.name,
+          "is missing; the network needs one of shape " + shape_text(spec.shape) +
+              (spec.num_values > 0 ? ", a class from 0 to " + std::to_string(spec.num_values - 1)
+                                   : ""));
+    }
+  }
+  for (const auto& [name, tensor] : given) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      const std::string near = nearest(name, names);
+      fail_input(prefix, name,
+                 names.empty()  ? "is not taken: this network has no inputs beside x and the time"
+                 : near.empty() ? "is not known; the network has " + quoted_text(names.front())
+                                : "is not known; did you mean " + quoted_text(near) + "?");
+    }
+  }
+  return checked;
+}
 
 int64_t rows_at_once(const std::vector<int64_t>& event_shape) {
   constexpr int64_t kNumbers = int64_t{1} << 18;

@@ -27,6 +27,10 @@ struct InputSpec {
 
 /// The inputs of a model, by name: one row each, (1, *shape), the same for all chains.
 using Inputs = std::map<std::string, at::Tensor>;
+/// `given` as rows (1, *shape), classes as int64. Throws ConfigError, its message opened by `prefix`,
+/// for inputs that are missing, unknown or not as `specs` say.
+Inputs checked_inputs(const std::vector<InputSpec>& specs, const Inputs& given,
+                      const std::string& prefix);
 
 /// A network as a function of its weights: names and shapes of its tensors, and f. Immutable.
 class Architecture {
@@ -103,6 +107,7 @@ enum class Prediction {
   score,            ///< s itself, of the coordinates that the network sees
   energy_norm,      ///< log p = -||f||^2 / sigma ([S23] eq. 16)
   energy_residual,  ///< log p = -||f - x||^2 / sigma
+  energy,           ///< log p = -E, of a program that is an energy itself
 };
 std::string to_string(Prediction prediction);
 /// Throws ConfigError naming the allowed words.
