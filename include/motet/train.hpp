@@ -18,7 +18,10 @@ class DataSet {
   virtual ~DataSet() = default;
   /// (num_samples, d) float64 or float32 on the CPU, any strides; row i from chain i of rng.
   virtual Tensor sample(int64_t num_samples, Rng& rng) const = 0;
+  /// Numbers of a point.
   virtual int64_t event_dim() const = 0;
+  /// Shape of a point: (d), or (C, H, W) of images, which sample() gives as (num_samples, C, H, W).
+  virtual std::vector<int64_t> event_shape() const { return {event_dim()}; }
   virtual std::string describe() const = 0;
 };
 using DataSetPtr = std::shared_ptr<const DataSet>;
@@ -35,6 +38,21 @@ class LabelledData : public DataSet {
   virtual int64_t num_classes() const = 0;
   Tensor sample(int64_t num_samples, Rng& rng) const override {
     return sample_labelled(num_samples, rng).points;
+  }
+};
+
+/// Points that each come with a vector of numbers, such as where an object of an image is.
+class ConditionedData : public DataSet {
+ public:
+  struct Draw {
+    Tensor points;      ///< as DataSet::sample()
+    Tensor conditions;  ///< (num_samples, condition_dim) float64 or float32 on the CPU
+  };
+  /// Points with their conditions; row i from chain i of rng.
+  virtual Draw sample_conditioned(int64_t num_samples, Rng& rng) const = 0;
+  virtual int64_t condition_dim() const = 0;
+  Tensor sample(int64_t num_samples, Rng& rng) const override {
+    return sample_conditioned(num_samples, rng).points;
   }
 };
 
@@ -87,6 +105,12 @@ struct TrainConfig {
   RateSchedule rate_schedule = RateSchedule::constant;
   double beta1 = 0.9, beta2 = 0.999, adam_epsilon = 1e-8;
   double ema_decay = 0.999;
+  /// Step k's decay is at most (1 + k) / (10 + k), so that short runs forget the initial weights.
+  bool ema_warmup = false;
+  int64_t warmup_steps = 0;  ///< step k < warmup_steps: the rate times (k + 1) / warmup_steps
+  /// Share of the points whose label or condition the network does not see, for classifier-free
+  /// guidance (Ho and Salimans 2022).
+  double drop_probability = 0.0;
   double gradient_clip = 0.0;  ///< largest global norm; 0: off
   /// bfloat16 matrix products in the blocks; float32 weights, moments, norms, residual stream,
   /// first and last layer, loss. Needs a processor with AMX (ConfigError).
@@ -112,7 +136,8 @@ TrainConfig train_recipe(const std::string& name);
 struct HeldOut {
   int64_t step = 0;
   double mean = 0.0;
-  std::vector<double> per_level;  ///< one for each noise level
+  /// One for each noise level; of more than 100 levels, for each tenth of them.
+  std::vector<double> per_level;
 };
 
 /// Steps averaged in each entry of TrainState::losses.
@@ -150,6 +175,11 @@ TrainState initial_state(const TrainConfig& config);
 /// when loss or gradient is not finite.
 TrainState train(const TrainConfig& config, const DataSet& data, const TrainObserver& observer = {},
                  const TrainState* resume = nullptr);
+/// What a network sees of a condition c (B, k), entries of about unit size: sin(f c_i) and cos(f c_i)
+/// for dim / (2 k) frequencies f from pi/2 to 8 pi, evenly in log f; for each i first the sines. (B,
+/// dim) float32, filled up with zeros; all zeros stand for no condition. Throws ShapeError.
+Tensor condition_features(const Tensor& conditions, int64_t dim);
+
 /// The EMA network of a state, with provenance filled in from config and data.
 Weights trained_weights(const TrainConfig& config, const TrainState& state, const DataSet& data);
 
