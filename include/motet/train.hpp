@@ -72,6 +72,35 @@ DataSetPtr array_data(const Tensor& rows, std::string name);
 /// The same with the class of each row: labels (N), whole numbers from 0 on of any dtype, of which
 /// the largest tells the number of classes. Throws DataError for other labels and for one class.
 DataSetPtr array_data(const Tensor& rows, const Tensor& labels, std::string name);
+/// What is done to images as they are drawn.
+struct ImageOptions {
+  int64_t pad = 0;    ///< > 0: pixels a side, black around the image
+  bool flip = false;  ///< every second image is mirrored, by chance
+};
+/// Images (N, H, W) or (N, C, H, W), drawn with replacement as (C, H, W): uint8, which becomes
+/// v / 127.5 - 1, or floats in [-1, 1]. `labels` (N) as in array_data(), or undefined: none. Throws
+/// DataError for other images and labels, ConfigError for a pad below the images' side.
+DataSetPtr image_data(const Tensor& images, const Tensor& labels, const ImageOptions& options,
+                      std::string name);
+
+/// Scenes of cubes and spheres that stand on a plane, see src/data_scenes.cpp.
+struct SceneOptions {
+  int64_t size = 32;        ///< pixels a side, 8 to 512
+  int64_t min_objects = 1;  ///< of min_objects to max_objects, at most 5, evenly
+  int64_t max_objects = 5;
+};
+/// The scenes of rows of `rng`: images (B, 3, size, size) in [-1, 1], where their objects stand, the
+/// first num_objects of (B, 5, 2) in [-1, 1]^2 (x to the right, y away from the camera), the others
+/// 0; the number of them (B) int64, and of each its shape (0 cube, 1 sphere) (B, 5) int64.
+struct Scenes {
+  Tensor images, positions, num_objects, shapes;
+};
+/// Renders num_scenes scenes, row i from chain i of rng. Throws ConfigError for bad options.
+Scenes draw_scenes(const SceneOptions& options, int64_t num_scenes, Rng& rng);
+/// Fresh scenes, each with the position of one of its objects as its condition. Throws as
+/// draw_scenes().
+DataSetPtr scene_data(const SceneOptions& options);
+
 /// Class k with probability weights[k] over their sum, and a point of classes[k]. A draw costs one
 /// of every class. Throws ConfigError for fewer than two classes, a null one, another number of
 /// weights, or weights that are not positive and finite; ShapeError when dimensions differ.
