@@ -15,6 +15,7 @@ LAYERS = """version error rng schedule model likelihood compose expression ratio
 # Files whose layer their name does not tell.
 OTHER = {
     "src/philox": "rng",
+    "src/json_object": "error",
     "src/nets/": "model",
     "src/cli/": "cli",
     "src/analytic": "model",
