@@ -283,7 +283,8 @@ std::optional<ImageNetwork> read_image_network(const Settings& settings, const D
     refuse_keys(settings, image_network_keys(), architecture);
     if (!data.images.empty() || data.set == "scenes") {
       settings.fail_whole(
-          "[data] has images, but network.architecture is \"residual_mlp\", which takes points (d); "
+          "[data] has images, but network.architecture is \"residual_mlp\", which takes points "
+          "(d); "
           "set network.architecture = \"unet\" or \"encoder_unet\"");
     }
     return std::nullopt;
@@ -292,10 +293,9 @@ std::optional<ImageNetwork> read_image_network(const Settings& settings, const D
   refuse_keys(settings, residual_mlp_keys(), architecture);
   check_training(settings, data, architecture);
   const bool is_unet = architecture == "unet";
-  return ImageNetwork{
-      .architecture = architecture,
-      .config = (is_unet ? unet_json(settings) : encoder_json(settings)).dump(),
-      .prediction = is_unet ? settings.get<std::string>("network.prediction") : ""};
+  return ImageNetwork{.architecture = architecture,
+                      .config = (is_unet ? unet_json(settings) : encoder_json(settings)).dump(),
+                      .prediction = is_unet ? settings.get<std::string>("network.prediction") : ""};
 }
 
 }  // namespace motet::detail

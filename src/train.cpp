@@ -34,6 +34,11 @@ void check(const TrainConfig& config) {
                       ", but the schedule " + config.schedule.describe() + " has " +
                       std::to_string(config.schedule.num_levels()) + " levels; make them equal");
   }
+  if (config.drop_probability > 0.0) {
+    throw ConfigError(
+        "train: drop_probability is > 0, but a residual MLP sees neither label nor condition; set "
+        "drop_probability = 0");
+  }
   if (config.mixed_precision && config.reference_path) {
     throw ConfigError(
         "train: mixed_precision = true needs the hand-written passes; set reference_path = false");
@@ -151,18 +156,14 @@ TrainState train(const TrainConfig& config, const DataSet& data, const TrainObse
                             resume == nullptr ? initial_state(config) : *resume, observer);
 }
 
-Weights trained_weights(const TrainConfig& config, const TrainState& state, const DataSet& data) {
-  Weights weights{
-      .config = config.network, .schedule = config.schedule, .tensors = {}, .provenance = {}};
-  for (const Parameter& parameter : detail::parameter_layout(config.network)) {
-    weights.tensors[parameter.name] = state.tensors.at("ema." + parameter.name).clone();
-  }
+std::map<std::string, std::string> train_provenance(const TrainConfig& config,
+                                                    const TrainState& state, const DataSet& data) {
   const auto text = [](auto value) {
     std::ostringstream stream;
     stream << value;
     return stream.str();
   };
-  weights.provenance = {
+  std::map<std::string, std::string> provenance = {
       {"data", data.describe()},
       {"seed", text(config.seed)},
       {"num_steps", text(state.step)},
@@ -172,12 +173,27 @@ Weights trained_weights(const TrainConfig& config, const TrainState& state, cons
       {"level_law", to_string(config.level_law)},
       {"ema_decay", text(config.ema_decay)},
       {"gradient_clip", text(config.gradient_clip)},
-      {"arithmetic", config.reference_path || is_classifier(config) ? "float32 reference"
-                     : config.mixed_precision                       ? "bfloat16 products"
-                                                                    : "float32"}};
+      {"ema_warmup", config.ema_warmup ? "true" : "false"},
+      {"warmup_steps", text(config.warmup_steps)},
+      {"drop_probability", text(config.drop_probability)},
+      {"arithmetic", config.mixed_precision ? "bfloat16" : "float32"}};
   if (!state.held_out.empty()) {
-    weights.provenance["held_out_loss"] = text(state.held_out.back().mean);
+    provenance["held_out_loss"] = text(state.held_out.back().mean);
   }
+  return provenance;
+}
+
+Weights trained_weights(const TrainConfig& config, const TrainState& state, const DataSet& data) {
+  Weights weights{
+      .config = config.network, .schedule = config.schedule, .tensors = {}, .provenance = {}};
+  for (const Parameter& parameter : detail::parameter_layout(config.network)) {
+    weights.tensors[parameter.name] = state.tensors.at("ema." + parameter.name).clone();
+  }
+  weights.provenance = train_provenance(config, state, data);
+  weights.provenance["arithmetic"] = config.reference_path || is_classifier(config)
+                                         ? "float32 reference"
+                                     : config.mixed_precision ? "bfloat16 products"
+                                                              : "float32";
   return weights;
 }
 

@@ -132,9 +132,10 @@ struct DataConfig {
   std::string set;   ///< a name of builtin_data()
   std::string file;  ///< path of a .npy file (N, d)
   AnalyticPtr law;
-  std::string labels;  ///< path of the class of each row of `file` or `images`, .npy or idx; or empty
-  Classes classes;     ///< what `law` consists of; or empty
-  std::string images;  ///< path of an idx file, .npy or .safetensors
+  std::string
+      labels;       ///< path of the class of each row of `file` or `images`, .npy or idx; or empty
+  Classes classes;  ///< what `law` consists of; or empty
+  std::string images;          ///< path of an idx file, .npy or .safetensors
   ImageOptions image_options;  ///< of `images`
   SceneOptions scenes;         ///< of the set "scenes"
 };

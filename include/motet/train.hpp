@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -209,6 +210,9 @@ TrainState train(const TrainConfig& config, const DataSet& data, const TrainObse
 /// dim) float32, filled up with zeros; all zeros stand for no condition. Throws ShapeError.
 Tensor condition_features(const Tensor& conditions, int64_t dim);
 
+/// How a state was trained: data, seed, steps, every setting, the last held-out loss, as texts.
+std::map<std::string, std::string> train_provenance(const TrainConfig& config,
+                                                    const TrainState& state, const DataSet& data);
 /// The EMA network of a state, with provenance filled in from config and data.
 Weights trained_weights(const TrainConfig& config, const TrainState& state, const DataSet& data);
 
