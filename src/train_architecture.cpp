@@ -211,7 +211,10 @@ bool ends_a_part(const std::string& module) {
                      [&module](const char* last) { return ends_with(module, last); });
 }
 
-bool is_zero(const std::string& module, const Objective& objective) {
+bool is_zero(const std::string& name, const std::string& module, const Objective& objective) {
+  if (!ends_with(name, ".weight") && !ends_with(name, ".bias")) {
+    return false;
+  }
   const bool is_output = module == "conv_out" || module == "out.2";
   return is_output ? objective.prediction != Prediction::energy_norm : ends_a_part(module);
 }
@@ -235,7 +238,7 @@ Tensor initial_values(const std::string& name, const detail::ShapeMap& shapes,
   const size_t dot = name.rfind('.');
   const std::string module = dot == std::string::npos ? name : name.substr(0, dot);
   const auto weight = shapes.find(module + ".weight");
-  if (is_zero(module, objective)) {
+  if (is_zero(name, module, objective)) {
     return at::zeros(shape, at::kDouble);
   }
   if (ends_with(module, "embedding") && shape.size() == 2) {
