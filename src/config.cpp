@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "config_classes.hpp"
+#include "config_images.hpp"
 #include "config_keys.hpp"
 #include "config_laws.hpp"
 #include "config_target.hpp"
@@ -196,17 +197,19 @@ DataConfig read_data(const Settings& settings, const std::string& directory) {
   if (settings.given("data.file")) {
     data.file = beside(directory, settings.get<std::string>("data.file"));
   }
-  const int num_given =
-      (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) + (data.file.empty() ? 0 : 1);
+  detail::read_image_data(settings, directory, data);
+  const int num_given = (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) +
+                        (data.file.empty() ? 0 : 1) + (data.images.empty() ? 0 : 1);
   data.classes = detail::read_classes(settings, "data.", "data");
   if (settings.given("data.labels")) {
-    if (data.file.empty()) {
-      settings.fail("data.labels", "but data.file is not given; labels are of its rows");
+    if (data.file.empty() && data.images.empty()) {
+      settings.fail("data.labels",
+                    "but neither data.file nor data.images is given; labels are of its rows");
     }
     data.labels = beside(directory, settings.get<std::string>("data.labels"));
   }
   if (num_given != 1) {
-    settings.fail_whole("[data] must have exactly one of set, file and law");
+    settings.fail_whole("[data] must have exactly one of set, file, images and law");
   }
   return data;
 }
@@ -280,8 +283,11 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   job.name = name;
   job.data = read_data(settings, directory);
   TrainConfig& train = job.train;
-  train.network = read_network(settings);
-  detail::check_classes(settings, job.data, train.network);
+  job.image_network = detail::read_image_network(settings, job.data);
+  if (!job.image_network) {
+    train.network = read_network(settings);
+    detail::check_classes(settings, job.data, train.network);
+  }
   train.schedule = read_schedule(settings);
   train.network.num_levels = train.schedule.num_levels();
   train.num_steps = settings.get<int64_t>("train.num_steps");
@@ -293,6 +299,9 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   train.beta2 = settings.get<double>("train.beta2");
   train.adam_epsilon = settings.get<double>("train.adam_epsilon");
   train.ema_decay = settings.get<double>("train.ema_decay");
+  train.ema_warmup = settings.get<bool>("train.ema_warmup");
+  train.warmup_steps = settings.get<int64_t>("train.warmup_steps");
+  train.drop_probability = settings.get<double>("train.drop_probability");
   train.gradient_clip = settings.get<double>("train.gradient_clip");
   train.mixed_precision = settings.get<bool>("train.mixed_precision");
   train.reference_path = settings.get<bool>("train.reference_path");

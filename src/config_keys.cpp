@@ -2,6 +2,7 @@
 #include "config_keys.hpp"
 
 #include "config_classes.hpp"
+#include "config_images.hpp"
 #include "config_laws.hpp"
 #include "config_pretrained.hpp"
 #include "motet/preset.hpp"
@@ -337,14 +338,17 @@ std::vector<Key> data_keys() {
   std::vector<Key> keys = {
       {.name = "data.set",
        .types = {text},
-       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll"},
-       .doc = "a built-in set of points in the plane"},
+       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll", "scenes"},
+       .doc = "a built-in set of points in the plane; scenes: images of cubes and spheres, each "
+              "with the position of one (docs/training.md)"},
       {.name = "data.file", .types = {text}, .doc = "a .npy file (N, d), relative to the config"},
       {.name = "data.labels",
        .types = {text},
-       .doc = "a .npy file (N) beside data.file: the class of each row, counted from 0; for "
-              "classifiers"},
+       .doc = "the class of each row of data.file or data.images, counted from 0: a .npy file (N), "
+              "or an idx file; for classifiers and networks with num_class_embeds"},
   };
+  const std::vector<Key> images = image_data_keys();
+  keys.insert(keys.end(), images.begin(), images.end());
   const std::vector<Key> law = law_keys("data", "an analytic law, drawn afresh");
   keys.insert(keys.end(), law.begin(), law.end());
   return keys;
@@ -358,43 +362,18 @@ Key by_recipe(Key key, const Value& value) {
 }
 
 std::vector<Key> network_keys() {
-  return {
-      {.name = "network.parameterisation",
+  std::vector<Key> keys = residual_mlp_keys();
+  keys.insert(
+      keys.begin(),
+      {.name = "network.architecture",
        .types = {text},
-       .fallback = "\"score\"",
-       .choices = {"score", "energy_norm", "energy_residual", "classifier"},
-       .doc = "score: the network is eps; energy_norm: E = ||f||^2; energy_residual: "
-              "E = ||f - x||^2, as the reference code has it; classifier: log p(label | x_t) = "
-              "log softmax(f)_label, for guidance, of data with classes"},
-      {.name = "network.width",
-       .types = {integer},
-       .fallback = "128",
-       .range = counts(1, 16384),
-       .doc = "residual stream"},
-      {.name = "network.num_blocks",
-       .types = {integer},
-       .fallback = "4",
-       .range = counts(1, 1000),
-       .doc = "residual blocks"},
-      {.name = "network.widen",
-       .types = {integer},
-       .fallback = "2",
-       .range = counts(1, 64),
-       .doc = "hidden width of a block over width"},
-      {.name = "network.embedding_dim",
-       .types = {integer},
-       .fallback = "32",
-       .range = counts(1, 16384),
-       .doc = "learned embedding of the level"},
-      by_recipe({.name = "network.frequencies",
-                 .types = {numbers},
-                 .fallback = "[]",
-                 .range = {.low = 0.0, .high = kMaxFrequency, .low_open = true},
-                 .doc = "the first layer sees sin(f x) and cos(f x) of every coordinate beside x, "
-                        "for at most 64 f in radians per unit of x",
-                 .may_be_empty = true},
-                train_recipe("motet").network.frequencies),
-  };
+       .fallback = "\"residual_mlp\"",
+       .choices = {"residual_mlp", "unet", "encoder_unet"},
+       .doc = "residual_mlp: of points (d), a weights file; unet: UNet2DModel of diffusers, of "
+              "images, a folder; encoder_unet: guided-diffusion's classifier of images, a folder"});
+  const std::vector<Key> images = image_network_keys();
+  keys.insert(keys.end(), images.begin(), images.end());
+  return keys;
 }
 
 // What a recipe sets beside the network's frequencies.
@@ -463,6 +442,22 @@ std::vector<Key> optimiser_keys() {
        .fallback = "0.999",
        .range = kDecay,
        .doc = "decay of the average that becomes the result"},
+      {.name = "train.ema_warmup",
+       .types = {boolean},
+       .fallback = "false",
+       .doc = "step k's decay is at most (1 + k) / (10 + k): short runs forget the initial "
+              "weights"},
+      {.name = "train.warmup_steps",
+       .types = {integer},
+       .fallback = "0",
+       .range = counts(0),
+       .doc = "steps in which the learning rate grows from 0, evenly"},
+      {.name = "train.drop_probability",
+       .types = {number},
+       .fallback = "0.0",
+       .range = kDecay,
+       .doc = "share of the points whose class or condition the network does not see, for "
+              "classifier-free guidance"},
       {.name = "train.gradient_clip",
        .types = {number},
        .fallback = "0.0",
@@ -471,7 +466,8 @@ std::vector<Key> optimiser_keys() {
       {.name = "train.mixed_precision",
        .types = {boolean},
        .fallback = "false",
-       .doc = "bfloat16 matrix products, float32 master weights"},
+       .doc = "bfloat16 matrix products (networks of images: all activations), float32 master "
+              "weights"},
       {.name = "train.reference_path",
        .types = {boolean},
        .fallback = "false",
@@ -504,6 +500,50 @@ std::vector<Key> joined(std::initializer_list<std::vector<Key>> groups) {
 }
 
 }  // namespace
+
+std::vector<Key> residual_mlp_keys() {
+  std::vector<Key> keys = {
+      {.name = "network.parameterisation",
+       .types = {text},
+       .fallback = "\"score\"",
+       .choices = {"score", "energy_norm", "energy_residual", "classifier"},
+       .doc = "score: the network is eps; energy_norm: E = ||f||^2; energy_residual: "
+              "E = ||f - x||^2, as the reference code has it; classifier: log p(label | x_t) = "
+              "log softmax(f)_label, for guidance, of data with classes"},
+      {.name = "network.width",
+       .types = {integer},
+       .fallback = "128",
+       .range = counts(1, 16384),
+       .doc = "residual stream"},
+      {.name = "network.num_blocks",
+       .types = {integer},
+       .fallback = "4",
+       .range = counts(1, 1000),
+       .doc = "residual blocks"},
+      {.name = "network.widen",
+       .types = {integer},
+       .fallback = "2",
+       .range = counts(1, 64),
+       .doc = "hidden width of a block over width"},
+      {.name = "network.embedding_dim",
+       .types = {integer},
+       .fallback = "32",
+       .range = counts(1, 16384),
+       .doc = "learned embedding of the level"},
+      by_recipe({.name = "network.frequencies",
+                 .types = {numbers},
+                 .fallback = "[]",
+                 .range = {.low = 0.0, .high = kMaxFrequency, .low_open = true},
+                 .doc = "the first layer sees sin(f x) and cos(f x) of every coordinate beside x, "
+                        "for at most 64 f in radians per unit of x",
+                 .may_be_empty = true},
+                train_recipe("motet").network.frequencies),
+  };
+  for (Key& key : keys) {
+    key.only_with = {"network.architecture", {"residual_mlp"}};
+  }
+  return keys;
+}
 
 const std::vector<Key>& sample_keys() {
   static const std::vector<Key> keys = [] {

@@ -106,6 +106,21 @@ std::optional<std::vector<std::vector<double>>> rows_of(const toml::node& node) 
   return rows;
 }
 
+std::optional<std::vector<std::string>> texts_of(const toml::node& node) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr || array->size() > kMaxEntries) {
+    return std::nullopt;
+  }
+  std::vector<std::string> texts;
+  for (const toml::node& entry : *array) {
+    if (!entry.is_string()) {
+      return std::nullopt;
+    }
+    texts.push_back(*entry.value<std::string>());
+  }
+  return texts;
+}
+
 std::optional<Value> convert(const toml::node& node, KeyType type) {
   const auto lift = [](auto optional) -> std::optional<Value> {
     return optional ? std::optional<Value>(std::move(*optional)) : std::nullopt;
@@ -125,6 +140,8 @@ std::optional<Value> convert(const toml::node& node, KeyType type) {
       return lift(list_of<double>(node));
     case KeyType::rows:
       return lift(rows_of(node));
+    case KeyType::texts:
+      return lift(texts_of(node));
   }
   return std::nullopt;
 }
@@ -172,12 +189,19 @@ std::string broken_rule(const Key& key, const Value& value) {
       }
     }
   }
-  const auto* text = std::get_if<std::string>(&value);
-  if (text != nullptr && !key.choices.empty() &&
-      std::find(key.choices.begin(), key.choices.end(), *text) == key.choices.end()) {
-    const std::string near = nearest(*text, key.choices);
-    return " = " + to_toml(value) + ", must be " + describe_allowed(key) +
-           (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+  std::vector<std::string> texts;
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    texts = {*text};
+  } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
+    texts = *list;
+  }
+  for (const std::string& text : texts) {
+    if (!key.choices.empty() &&
+        std::find(key.choices.begin(), key.choices.end(), text) == key.choices.end()) {
+      const std::string near = nearest(text, key.choices);
+      return " = " + to_toml(value) + ", must be " + describe_allowed(key) +
+             (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+    }
   }
   return "";
 }

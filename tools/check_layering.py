@@ -23,6 +23,7 @@ OTHER = {
     "src/data": "train",
     "src/safetensors": "io",
     "src/npy": "io",
+    "src/idx": "io",
     "src/weights": "io",
     "src/config": "run",
     "src/settings": "run",

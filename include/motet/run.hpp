@@ -51,7 +51,7 @@ struct RunFiles {
   std::string samples;
   std::string json;     ///< every number of the run
   std::string report;   ///< one self-contained HTML page
-  std::string weights;  ///< training: .safetensors
+  std::string weights;  ///< training: .safetensors, or a folder of a network of images
   bool resume = false;  ///< continue the checkpoint, to the same bits as an uninterrupted run
 };
 
@@ -70,7 +70,7 @@ std::string log_weights_path(const std::string& samples);
 /// A finished training run.
 struct TrainReport {
   std::string json;
-  Weights weights;
+  Weights weights;  ///< of a network of images only its provenance
 };
 
 /// The config's models as one target; `describe()` of it lands in the report. Sampler "exact" ramps

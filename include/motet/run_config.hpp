@@ -144,13 +144,26 @@ struct SampleConfig {
   std::map<std::string, std::string> identity;  ///< every key that decides the result
 };
 
-/// What to train on: exactly one of the first three.
+/// What to train on: exactly one of set, file, law and images.
 struct DataConfig {
   std::string set;   ///< a name of builtin_data()
   std::string file;  ///< path of a .npy file (N, d)
   AnalyticPtr law;
-  std::string labels;  ///< path of a .npy file (N), the class of each row of `file`; or empty
-  Classes classes;     ///< what `law` consists of; or empty
+  std::string
+      labels;       ///< path of the class of each row of `file` or `images`, .npy or idx; or empty
+  Classes classes;  ///< what `law` consists of; or empty
+  std::string images;          ///< path of an idx file, .npy or .safetensors
+  ImageOptions image_options;  ///< of `images`
+  SceneOptions scenes;         ///< of the set "scenes"
+};
+
+/// A network of images to train, instead of TrainConfig::network.
+struct ImageNetwork {
+  std::string architecture;  ///< "unet" or "encoder_unet"
+  /// JSON object by the names of that network's own config: of diffusers' config.json, or of
+  /// guided-diffusion's flags. The data say the size and the channels.
+  std::string config;
+  std::string prediction;  ///< unet: "epsilon", "v_prediction", "sample" or an energy
 };
 
 /// A whole training run. Made by parse_train_config.
@@ -158,6 +171,7 @@ struct TrainJob {
   std::string name;
   DataConfig data;
   TrainConfig train;
+  std::optional<ImageNetwork> image_network;
   CheckpointConfig checkpoint;
   std::string toml;
   std::map<std::string, std::string> identity;
