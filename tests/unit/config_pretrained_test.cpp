@@ -85,11 +85,14 @@ ModelPtr load(const std::string& inputs, const std::string& directory) {
 TEST(ConfigPretrained, InputsComeFromNumbersAndFiles) {
   const Folder folder;
   write_npy(folder / "class.npy", at::tensor({2.0F}));
-  write_safetensors(folder / "one.safetensors", {.tensors = {{"y", at::tensor({2.0F})}}});
+  write_safetensors(folder / "one.safetensors",
+                    {.tensors = {{"y", at::tensor({2.0F})}}, .metadata = {}});
   write_safetensors(folder / "two.safetensors",
-                    {.tensors = {{"y", at::tensor({0.0F})}, {"class_labels", at::tensor({2.0F})}}});
-  write_safetensors(folder / "bad.safetensors",
-                    {.tensors = {{"y", at::tensor({0.0F})}, {"z", at::tensor({2.0F})}}});
+                    {.tensors = {{"y", at::tensor({0.0F})}, {"class_labels", at::tensor({2.0F})}},
+                     .metadata = {}});
+  write_safetensors(
+      folder / "bad.safetensors",
+      {.tensors = {{"y", at::tensor({0.0F})}, {"z", at::tensor({2.0F})}}, .metadata = {}});
   const auto score = [&](const std::string& input) {
     const ModelPtr model = load("class_labels = " + input + "\n", folder.path());
     const Tensor x = at::linspace(-1.0, 1.0, 32).view({1, 2, 4, 4});
