@@ -7,6 +7,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "nets/network.hpp"
 #include "nets/program.hpp"
@@ -30,6 +32,9 @@ struct ProgramFile {
 /// that are unknown, missing or twice there, values that cannot be, and sizes beyond the limits:
 /// 100,000 levels, 2^28 numbers a point, 32 inputs of 2^26 numbers.
 ProgramFile parse_program_file(std::string_view text, const std::string& where);
+
+/// The rows of describe_pretrained(), from motet.json alone: the program is not loaded.
+std::vector<std::pair<std::string, std::string>> describe_program(const std::string& path);
 
 /// The names of the files beside a program.
 std::string program_json_path(const std::string& path);
