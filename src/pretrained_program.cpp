@@ -1,5 +1,5 @@
-// Exported programs: what a file is, told by its contents, then its motet.json, then the program, whose
-// reference pairs are replayed. A program that two models of a process share is loaded once.
+// Exported programs: what a file is, told by its contents, then its motet.json, then the program,
+// whose reference pairs are replayed. A program that two models of a process share is loaded once.
 #include <caffe2/serialize/inline_container.h>
 #include <sys/stat.h>
 #include <torch/types.h>
@@ -89,8 +89,8 @@ ProgramContents contents_of_zip(const std::string& path, const std::string& pref
                   "package; tools/export/module.py makes both");
 }
 
-// CPU instructions by the words that torch writes into packages. Words of other CPUs are not here:
-// there the machine's name tells.
+// CPU instructions by the words that torch writes into packages; a word that is not known is of a
+// CPU that this torch does not know either.
 bool has_instructions(const std::string& word) {
 #if defined(__x86_64__)
   if (word == "AVX2") {
@@ -105,14 +105,14 @@ bool has_instructions(const std::string& word) {
   if (word == "AMX_TILE") {
     return bfloat16_engine() != nullptr;
   }
+  return word == "INVALID_VEC_ISA";  // compiled without vector instructions
 #else
-  (void)word;
+  return !word.empty();
 #endif
-  return true;
 }
 
-// Programs that are loaded, by file (its path, size and time of change) and device, for as long as a
-// model uses them.
+// Programs that are loaded, by file (its path, size and time of change) and device, for as long as
+// a model uses them.
 ProgramPtr shared_program(const std::string& path, ProgramKind kind, const at::Device& device,
                           const std::string& prefix) {
   using Key = std::tuple<std::string, int64_t, int64_t, int64_t, std::string>;
