@@ -15,6 +15,7 @@
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "pretrained_detail.hpp"
+#include "pretrained_program_file.hpp"
 
 namespace motet {
 namespace {
@@ -94,8 +95,7 @@ PretrainedKind pretrained_kind(const std::string& path) {
     return PretrainedKind::none;
   }
   if (is_file(fs::path(path) / kMotetJson)) {
-    return is_file(fs::path(path) / "model.safetensors") ? PretrainedKind::guided_diffusion
-                                                         : PretrainedKind::exported_program;
+    return PretrainedKind::guided_diffusion;
   }
   return detail::is_diffusers_folder(path) ? PretrainedKind::diffusers : PretrainedKind::none;
 }
@@ -107,9 +107,7 @@ std::vector<std::string> pretrained_files(const std::string& path) {
     case PretrainedKind::guided_diffusion:
       return files_inside(path);
     case PretrainedKind::exported_program:
-      return is_folder(path) ? files_inside(path)
-                             : std::vector<std::string>{
-                                   path, (fs::path(path).parent_path() / kMotetJson).string()};
+      return {path, detail::program_json_path(path), detail::program_pairs_path(path)};
     default:
       return {};
   }
@@ -132,6 +130,9 @@ ModelPtr load_pretrained(const std::string& path, std::string name,
 std::vector<std::pair<std::string, std::string>> describe_pretrained(const std::string& path) {
   if (pretrained_kind(path) == PretrainedKind::diffusers) {
     return detail::describe_network(detail::read_diffusers(path));
+  }
+  if (pretrained_kind(path) == PretrainedKind::exported_program) {
+    return detail::describe_program(path);
   }
   const ModelPtr model = load_pretrained(path, path);
   std::vector<std::pair<std::string, std::string>> rows = {

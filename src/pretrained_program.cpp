@@ -1,5 +1,5 @@
-// Exported programs: what a file is, told by its contents, then its motet.json, then the program, whose
-// reference pairs are replayed. A program that two models of a process share is loaded once.
+// Exported programs: what a file is, told by its contents, then its motet.json, then the program,
+// whose reference pairs are replayed. A program that two models of a process share is loaded once.
 #include <caffe2/serialize/inline_container.h>
 #include <sys/stat.h>
 #include <torch/types.h>
@@ -18,6 +18,7 @@
 #include "motet/io.hpp"
 #include "motet/pretrained.hpp"
 #include "nets/engine.hpp"
+#include "pretrained_detail.hpp"
 #include "pretrained_program_file.hpp"
 
 namespace motet {
@@ -88,8 +89,8 @@ ProgramContents contents_of_zip(const std::string& path, const std::string& pref
                   "package; tools/export/module.py makes both");
 }
 
-// CPU instructions by the words that torch writes into packages. Words of other CPUs are not here:
-// there the machine's name tells.
+// CPU instructions by the words that torch writes into packages; a word that is not known is of a
+// CPU that this torch does not know either.
 bool has_instructions(const std::string& word) {
 #if defined(__x86_64__)
   if (word == "AVX2") {
@@ -104,14 +105,14 @@ bool has_instructions(const std::string& word) {
   if (word == "AMX_TILE") {
     return bfloat16_engine() != nullptr;
   }
+  return word == "INVALID_VEC_ISA";  // compiled without vector instructions
 #else
-  (void)word;
+  return !word.empty();
 #endif
-  return true;
 }
 
-// Programs that are loaded, by file (its path, size and time of change) and device, for as long as a
-// model uses them.
+// Programs that are loaded, by file (its path, size and time of change) and device, for as long as
+// a model uses them.
 ProgramPtr shared_program(const std::string& path, ProgramKind kind, const at::Device& device,
                           const std::string& prefix) {
   using Key = std::tuple<std::string, int64_t, int64_t, int64_t, std::string>;
@@ -142,13 +143,29 @@ ProgramFile read_file_beside(const std::string& path, const std::string& prefix)
   return parse_program_file(read_file(json, kMaxText), "program: " + json);
 }
 
-void check_kind(const ProgramFile& file, ProgramKind kind, const std::string& prefix) {
+bool is_energy(const ProgramFile& file) {
   const Prediction prediction = file.output.prediction;
+  return prediction == Prediction::energy_norm || prediction == Prediction::energy_residual ||
+         prediction == Prediction::energy;
+}
+
+std::string number_text(double value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
+}
+
+std::string input_text(const ProgramInput& input) {
+  const std::string numbers =
+      input.spec.shape.empty() ? "a number" : "numbers " + shape_text(input.spec.shape);
+  return input.spec.num_values > 0
+             ? "a whole number from 0 to " + std::to_string(input.spec.num_values - 1)
+             : numbers + ", " + dtype_text(input.dtype);
+}
+
+void check_kind(const ProgramFile& file, ProgramKind kind, const std::string& prefix) {
   const bool is_gradient_known = file.spec.returns == ProgramReturns::energy_and_gradient;
-  const bool is_energy = prediction == Prediction::energy_norm ||
-                         prediction == Prediction::energy_residual ||
-                         prediction == Prediction::energy;
-  if (kind == ProgramKind::aot_inductor && is_energy && !is_gradient_known) {
+  if (kind == ProgramKind::aot_inductor && is_energy(file) && !is_gradient_known) {
     throw DataError(prefix +
                     "is an AOTInductor package, through which no gradient passes, but its energy "
                     "needs one; export it as TorchScript, or so that it returns (E, grad E)");
@@ -165,6 +182,29 @@ void check_arguments(const Program& program, const ProgramSpec& spec, const std:
 }
 
 }  // namespace
+
+std::vector<std::pair<std::string, std::string>> describe_program(const std::string& path) {
+  const std::string prefix = "program: " + path + ": ";
+  const ProgramKind kind = program_contents(path, prefix).kind;
+  const ProgramFile file = read_file_beside(path, prefix);
+  const ProgramSpec& spec = file.spec;
+  std::vector<std::pair<std::string, std::string>> rows = {
+      {"program", kind == ProgramKind::torchscript ? "TorchScript" : "AOTInductor package"},
+      {"event shape", shape_text(spec.event_shape)},
+      {"data", file.data_units + (file.data_range ? ", " + number_text((*file.data_range)[0]) +
+                                                        " to " + number_text((*file.data_range)[1])
+                                                  : "")},
+      {"prediction", to_string(file.output.prediction)},
+      {"density", is_energy(file) ? "an energy" : "a score only"},
+      {"levels", std::to_string(file.output.schedule.num_levels())},
+      {"dtype", dtype_text(spec.dtype)},
+      {"rows at once", spec.batch_size == 0 ? "any" : std::to_string(spec.batch_size)}};
+  for (const ProgramInput& input : spec.inputs) {
+    rows.emplace_back("input " + quoted_text(input.spec.name), input_text(input));
+  }
+  rows.insert(rows.end(), file.provenance.begin(), file.provenance.end());
+  return rows;
+}
 
 ProgramContents program_contents(const std::string& path, const std::string& prefix) {
   char first[4] = {};
@@ -235,6 +275,7 @@ ModelPtr load_program(const std::string& path, std::string name, const Pretraine
   std::vector<Tensor> inputs = detail::program_inputs(file.spec, given, prefix);
   const detail::ProgramPairs pairs =
       detail::read_program_pairs(detail::program_pairs_path(path), file, prefix);
+  file.output = detail::respaced(std::move(file.output), options.num_levels, prefix);
   const detail::ProgramPtr program = detail::shared_program(path, contents.kind, device, prefix);
   detail::check_arguments(*program, file.spec, prefix);
   detail::replay_pairs(*program, file, pairs, prefix);

@@ -1,5 +1,5 @@
-// The motet.json of an exported program. All of it is checked before the program is loaded: a key that
-// is not known is an error, for a misspelt one would leave its default in force.
+// The motet.json of an exported program. All of it is checked before the program is loaded: a key
+// that is not known is an error, for a misspelt one would leave its default in force.
 #include "pretrained_program_file.hpp"
 
 #include <torch/types.h>
@@ -165,7 +165,8 @@ ProgramSpec parse_spec(JsonObject& object) {
   return spec;
 }
 
-// energy_norm stands for log p = -E / sigma of any E: what it squares, the program has done already.
+// energy_norm stands for log p = -E / sigma of any E: what it squares, the program has done
+// already.
 Prediction prediction_of(JsonObject& object, ProgramReturns returns) {
   need(object, "parameterisation");
   const Prediction prediction = word(object, "parameterisation", kPredictions, Prediction::epsilon);

@@ -73,8 +73,13 @@ LikelihoodPtr load_guided_diffusion_classifier(const std::string& folder, int64_
                                                std::string name,
                                                const PretrainedOptions& options = {});
 
-/// An exported program (TorchScript .ts, AOTInductor .pt2) with its motet.json, as tools/export/
-/// writes both: the reference pairs in it are replayed, and a mismatch is a DataError.
+/// An exported program, TorchScript or an AOTInductor package, told by its contents, with
+/// PATH.motet.json and PATH.pairs.safetensors as tools/export/ writes them (docs/loading.md).
+/// Loading runs code of the program's maker, so load only programs that you trust. It runs in the
+/// dtype that it was exported in, whatever options.compute says; a program that several models of a
+/// process share is loaded once. Cost: a call for the reference pairs at loading, whose mismatch is
+/// a DataError; then a call for each piece of rows. Throws ConfigError too for inputs that do not
+/// fit and a package that was compiled for another device.
 ModelPtr load_program(const std::string& path, std::string name,
                       const PretrainedOptions& options = {});
 

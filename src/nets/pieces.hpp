@@ -17,8 +17,8 @@ inline std::vector<int64_t> with_rows(int64_t rows, const std::vector<int64_t>& 
 }
 
 /// Calls function(first, rows, piece) for one piece of x (B, *event) after another: piece
-/// (rows_a_piece, *event), of which the first `rows` are those of x from `first` on. Libraries choose
-/// an algorithm by the shape, so with a fixed one a row's bits do not depend on the batch.
+/// (rows_a_piece, *event), of which the first `rows` are those of x from `first` on. Libraries
+/// choose an algorithm by the shape, so with a fixed one a row's bits do not depend on the batch.
 template <class Function>
 void for_pieces(const at::Tensor& x, int64_t rows_a_piece, const Function& function) {
   for (int64_t first = 0; first < x.size(0); first += rows_a_piece) {

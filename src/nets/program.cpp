@@ -1,6 +1,6 @@
-// Exported programs as networks. TorchScript is run as it is written, without the profiling executor:
-// that rewrites a program at its second and third call, so a row's bits would depend on how often the
-// program ran before, and its gradients on which rewrite they pass.
+// Exported programs as networks. TorchScript is run as it is written, without the profiling
+// executor: that rewrites a program at its second and third call, so a row's bits would depend on
+// how often the program ran before, and its gradients on which rewrite they pass.
 #include "nets/program.hpp"
 
 #include <torch/csrc/autograd/autograd.h>

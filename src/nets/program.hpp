@@ -1,5 +1,6 @@
 // Exported programs (TorchScript, AOTInductor packages) as networks: how one is called, what it
-// returns, and a Network over it. What files say of a program is read in pretrained_program_file.cpp.
+// returns, and a Network over it. What files say of a program is read in
+// pretrained_program_file.cpp.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -60,15 +61,15 @@ using ProgramPtr = std::shared_ptr<const Program>;
 
 /// Loads a program, which may run code of its maker's. A TorchScript file goes to any device; a
 /// package runs on the one that it was compiled for, and is unpacked into the system's temporary
-/// folder while it lives. `prefix` opens the messages, now and in run(). Throws DataError for a file
-/// that torch cannot load.
+/// folder while it lives. `prefix` opens the messages, now and in run(). Throws DataError for a
+/// file that torch cannot load.
 ProgramPtr open_program(const std::string& path, ProgramKind kind, const at::Device& device,
                         const std::string& prefix);
 
-/// One call: x (rows, *event_shape) of any float dtype, times (rows) float32, `inputs` in the spec's
-/// order, (rows, *shape) and of the dtypes there. Returns the tensors that spec.returns names, in the
-/// program's dtype, with a graph where grad mode is on. Throws DataError for results of another
-/// number, shape or kind; `prefix` opens the message.
+/// One call: x (rows, *event_shape) of any float dtype, times (rows) float32, `inputs` in the
+/// spec's order, (rows, *shape) and of the dtypes there. Returns the tensors that spec.returns
+/// names, in the program's dtype, with a graph where grad mode is on. Throws DataError for results
+/// of another number, shape or kind; `prefix` opens the message.
 std::vector<at::Tensor> call_program(const Program& program, const ProgramSpec& spec,
                                      const at::Tensor& x, const at::Tensor& times,
                                      const std::vector<at::Tensor>& inputs,
@@ -76,21 +77,23 @@ std::vector<at::Tensor> call_program(const Program& program, const ProgramSpec& 
 
 /// E (B) from what a program returns and x, by plain torch operations.
 using ProgramEnergy = std::function<at::Tensor(const at::Tensor& result, const at::Tensor& x)>;
-/// E (B) float64 and its gradient (B, *event) float32, of one such call: those that it returns itself,
-/// or `energy` of its output and autograd. Throws ConfigError where no gradient passes through it.
+/// E (B) float64 and its gradient (B, *event) float32, of one such call: those that it returns
+/// itself, or `energy` of its output and autograd. Throws ConfigError where no gradient passes
+/// through it.
 EnergyPass call_energy(const Program& program, const ProgramSpec& spec, const at::Tensor& x,
                        const at::Tensor& times, const std::vector<at::Tensor>& inputs,
                        const ProgramEnergy& energy, const std::string& prefix);
 /// ||f - x||^2 where `residual`, else ||f||^2; a program's own energy as it is.
 ProgramEnergy program_energy(const ProgramSpec& spec, bool residual);
 
-/// The inputs of a program as rows (1, *shape) in the spec's order and dtypes. Throws ConfigError as
-/// checked_inputs(), and for numbers that are not finite or that a whole-number dtype does not hold.
+/// The inputs of a program as rows (1, *shape) in the spec's order and dtypes. Throws ConfigError
+/// as checked_inputs(), and for numbers that are not finite or that a whole-number dtype does not
+/// hold.
 std::vector<at::Tensor> program_inputs(const ProgramSpec& spec, const Inputs& given,
                                        const std::string& prefix);
 
-/// The program as a network: pieces of spec.batch_size rows, or of rows_at_once(). `inputs` are those
-/// of program_inputs(). Throws DataError for a program of another number of arguments.
+/// The program as a network: pieces of spec.batch_size rows, or of rows_at_once(). `inputs` are
+/// those of program_inputs(). Throws DataError for a program of another number of arguments.
 NetworkPtr program_network(ProgramPtr program, ProgramSpec spec, std::vector<at::Tensor> inputs,
                            std::string prefix);
 

@@ -56,9 +56,6 @@ class Labelled(torch.nn.Module):
 def energy(x, time):
     return 0.5 * (x * x).sum(1)
 
-def opens_files(x, time):
-    return x * float(open("number").read())
-
 def broken_batch(x, time):
     return x.reshape(int(x.shape[0]), 2)[: len(x)] * torch.arange(1, len(x) + 1)[:, None]
 """
@@ -92,12 +89,14 @@ class ExportTest(unittest.TestCase):
         module.export(f"export_test_nets:{name}", spec or SPEC, str(path), **arguments)
         return json.loads(pathlib.Path(f"{path}.motet.json").read_text())
 
-    def sample(self, out: str, lines: str = "") -> None:
+    def sample(self, out: str, lines: str = "", sampler: str = "reverse") -> None:
         """Samples the program with the binary, where there is one."""
         if not MOTET:
             return
         config = self.folder / "sample.toml"
-        config.write_text(f'[model.net]\nweights = "{out}"\n{lines}\n[anneal]\nnum_samples = 8\n')
+        config.write_text(
+            f'num_samples = 8\nsampler = "{sampler}"\n[model.net]\nweights = "{out}"\n{lines}\n'
+        )
         command = [MOTET, "sample", str(config), "--out", str(self.folder / "samples.npy")]
         done = subprocess.run(
             command,
@@ -133,7 +132,7 @@ class ModuleTest(ExportTest):
         torch.testing.assert_close(
             loaded(torch.zeros(1, 2), torch.zeros(1)), torch.tensor([[1.0, 2.0]])
         )
-        self.sample("net.ts")
+        self.sample("net.ts", sampler="la-3-line")
 
     def test_a_checkpoint_that_runs_code_is_refused(self) -> None:
         class Evil:
@@ -311,13 +310,13 @@ class PipelineTest(ExportTest):
         if not MOTET:
             return
         (self.folder / "guided.toml").write_text(
+            'num_samples = 2\nsampler = "reverse"\n'
             '[model.cat]\nweights = "unet.ts"\nexponent = 3.0\n'
             '[model.cat.inputs]\nencoder_hidden_states = "cat.safetensors"\n'
             '[model.none]\nweights = "unet.ts"\nexponent = -2.0\n'
             '[model.none.inputs]\nencoder_hidden_states = "none.safetensors"\n'
-            "[anneal]\nnum_samples = 2\n"
         )
-        command = [MOTET, "sample", "guided.toml", "--sampler", "reverse", "--out", "samples.npy"]
+        command = [MOTET, "sample", "guided.toml", "--out", "samples.npy"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
 

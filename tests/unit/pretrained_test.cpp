@@ -561,8 +561,6 @@ TEST(PretrainedKind, IsToldByNamesOnly) {
   EXPECT_EQ(pretrained_kind(kGolden + "pipeline"), PretrainedKind::diffusers);
   EXPECT_EQ(pretrained_kind(kGolden + "sharded"), PretrainedKind::diffusers);
   write_text(folder / "motet.json", "{}");
-  EXPECT_EQ(pretrained_kind(folder.path()), PretrainedKind::exported_program);
-  write_text(folder / "model.safetensors", "");
   EXPECT_EQ(pretrained_kind(folder.path()), PretrainedKind::guided_diffusion);
 }
 

@@ -1,5 +1,6 @@
-// Exported programs: TorchScript made here gives the scores and densities that its motet.json says, and
-// files that are broken, of another program or of another kind are refused with what is wrong.
+// Exported programs: TorchScript made here gives the scores and densities that its motet.json says,
+// and files that are broken, of another program or of another kind are refused with what is wrong.
+#include <caffe2/serialize/inline_container.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/types.h>
@@ -495,6 +496,111 @@ TEST(ProgramContentsTest, AProgramOfTheExporterIsLoadedByItsContentsNotItsName) 
       load_program(golden("traced.pt"), "net", {.inputs = {{"class", at::scalar_tensor(3.0)}}});
   EXPECT_EQ(model->event_shape(), (std::vector<int64_t>{1, 4, 4}));
   EXPECT_TRUE(model->is_exact());
+}
+
+// Archives with the entries that tell what a file is, and nothing in them.
+class ProgramArchiveTest : public ProgramTest {
+ protected:
+  void write_archive(const std::map<std::string, std::string>& records) const {
+    caffe2::serialize::PyTorchStreamWriter writer(path());
+    for (const auto& [name, text] : records) {
+      writer.writeRecord(name, text.data(), text.size());
+    }
+    writer.writeEndOfFile();
+  }
+  void write_package(const Json& metadata) const {
+    write_archive({{"data/aotinductor/model/a.wrapper.so", "none"},
+                   {"data/aotinductor/model/a.wrapper_metadata.json", metadata.dump()}});
+  }
+};
+
+TEST_F(ProgramArchiveTest, OfNeitherKindAreRefused) {
+  write_archive({{"notes.txt", "hello"}});
+  expect_refused(prefix() +
+                 "is a zip archive, but neither a TorchScript file nor an AOTInductor package; "
+                 "tools/export/module.py makes both");
+}
+
+TEST_F(ProgramArchiveTest, PackagesOfOtherMachinesAreRefused) {
+  write_affine();
+  write_package({{"AOTI_DEVICE_KEY", "cuda"}});
+  EXPECT_THROW_MSG(load_program(path(), "net"), ConfigError,
+                   prefix() +
+                       "was compiled for device \"cuda\", but device = \"cpu\"; export it "
+                       "for that device, or as TorchScript");
+  write_package({{"AOTI_DEVICE_KEY", "cpu"}, {"AOTI_CPU_ISA", "AVX2 SPELLS"}});
+  expect_refused(prefix() +
+                 "was compiled for a CPU with \"SPELLS\", which this one lacks; compile "
+                 "it here, or export it as TorchScript");
+#if defined(__x86_64__)
+  write_package({{"AOTI_MACHINE", "aarch64"}});
+  expect_refused(prefix() +
+                 "was compiled for \"aarch64\", but this machine is x86_64; compile it "
+                 "here, or export it as TorchScript");
+#endif
+}
+
+TEST_F(ProgramArchiveTest, PackagesGiveNoGradients) {
+  write_affine(json_of("energy_norm"));
+  write_package({{"AOTI_DEVICE_KEY", "cpu"}});
+  expect_refused(prefix() +
+                 "is an AOTInductor package, through which no gradient passes, but its "
+                 "energy needs one; export it as TorchScript, or so that it returns (E, "
+                 "grad E)");
+}
+
+TEST_F(ProgramArchiveTest, PackagesThatTorchCannotLoadAreRefused) {
+  write_affine();
+  write_package({{"AOTI_DEVICE_KEY", "cpu"}});
+  try {
+    load_program(path(), "net");
+    ADD_FAILURE() << "loaded a package without code";
+  } catch (const DataError& error) {
+    EXPECT_EQ(std::string(error.what())
+                  .rfind(prefix() + "torch cannot load this AOTInductor package: \"", 0),
+              0U)
+        << error.what();
+  }
+}
+
+TEST_F(ProgramTest, FewerLevelsKeepTheirTimes) {
+  write_affine();
+  const ModelPtr model = load_program(path(), "net", {.num_levels = 2});
+  EXPECT_EQ(model->schedule()->alpha_bars(), (std::vector<double>{0.9, 0.1}));
+  const NoiseLevel last = model->schedule()->level(1);
+  expect_close(model->evaluate(points(), last).score, affine(points(), 30.0) / -last.sigma());
+}
+
+TEST_F(ProgramInputsTest, DifferBetweenModelsOfOneProgram) {
+  const auto with_label = [&](double label) {
+    return load_program(
+        path(), "net",
+        {.inputs = {{"label", at::scalar_tensor(label)}, {"text", at::zeros({3, 2})}}});
+  };
+  const ModelPtr one = with_label(1.0);
+  const ModelPtr four = with_label(4.0);
+  expect_close(one->evaluate(points(), level_of(0)).score, points());
+  expect_close(four->evaluate(points(), level_of(0)).score, 4.0 * points());
+}
+
+TEST_F(ProgramInputsTest, AreDescribedWithoutLoading) {
+  using Rows = std::vector<std::pair<std::string, std::string>>;
+  json_["data"]["range"] = {-1.0, 1.0};
+  json_["provenance"] = {{"torch", "2.13"}};
+  write_json(json_);
+  EXPECT_EQ(describe_pretrained(path()), (Rows{{"program", "TorchScript"},
+                                               {"event shape", "(2)"},
+                                               {"data", "metres, -1 to 1"},
+                                               {"prediction", "score"},
+                                               {"density", "a score only"},
+                                               {"levels", "3"},
+                                               {"dtype", "float32"},
+                                               {"rows at once", "any"},
+                                               {"input \"label\"", "a whole number from 0 to 4"},
+                                               {"input \"text\"", "numbers (3, 2), float32"},
+                                               {"torch", "2.13"}}));
+  EXPECT_EQ(pretrained_files(path()),
+            (std::vector<std::string>{path(), json_path(), pairs_path()}));
 }
 
 // Bytes of the program changed one at a time: every one is refused, or harmless.
