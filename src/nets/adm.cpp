@@ -99,8 +99,7 @@ void check_config(const AdmConfig& config) {
   check_range("num_res_blocks", config.num_res_blocks, 1, 64);
   check_widths(config);
   for (size_t i = 0; i < config.attention_resolutions.size(); ++i) {
-    check_range(item("attention_resolutions", i), config.attention_resolutions[i], 1,
-                config.image_size);
+    check_range(item("attention_resolutions", i), config.attention_resolutions[i], 1, 4096);
   }
   check_range("num_heads", config.num_heads, 1, 1024);
   check_optional("num_head_channels", config.num_head_channels, 4096);

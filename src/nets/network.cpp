@@ -138,14 +138,28 @@ class BoundNetwork : public detail::Network {
   }
 
   EnergyPass energy(const at::Tensor& x, double time, bool residual) const override {
+    return differentiated(x, time, [residual](const at::Tensor& f, const at::Tensor& leaf) {
+      return (residual ? f - leaf : f).to(at::kDouble).square().flatten(1).sum(1);
+    });
+  }
+
+  EnergyPass energy_of_output(const at::Tensor& x, double time,
+                              const detail::OutputFunction& g) const override {
+    return differentiated(x, time,
+                          [&g](const at::Tensor& f, const at::Tensor& /*leaf*/) { return g(f); });
+  }
+
+ private:
+  // Values of `function` of f and x, (rows), and their gradient in x; the graph of one piece at a
+  // time.
+  template <class Function>
+  EnergyPass differentiated(const at::Tensor& x, double time, const Function& function) const {
     const at::AutoGradMode with_graph(true);
     EnergyPass result = {.energy = at::empty({x.size(0)}, x.options().dtype(at::kDouble)),
                          .gradient = at::empty_like(x)};
     for_pieces(x, [&](int64_t first, int64_t rows, const at::Tensor& piece) {
       const at::Tensor leaf = piece.detach().requires_grad_(true);
-      const at::Tensor f = pass(leaf, time);
-      const at::Tensor energies =
-          (residual ? f - leaf : f).to(at::kDouble).square().flatten(1).sum(1);
+      const at::Tensor energies = function(pass(leaf, time), leaf);
       const at::Tensor gradient = torch::autograd::grad({energies.sum()}, {leaf})[0];
       const at::NoGradGuard no_graph;
       result.energy.narrow(0, first, rows).copy_(energies.detach().narrow(0, 0, rows));
@@ -154,7 +168,6 @@ class BoundNetwork : public detail::Network {
     return result;
   }
 
- private:
   template <class Function>
   void for_pieces(const at::Tensor& x, const Function& function) const {
     for (int64_t first = 0; first < x.size(0); first += rows_) {
@@ -197,12 +210,7 @@ class PredictionModel : public Model {
   Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
     const at::NoGradGuard no_graph;
     detail::check_points(x, event_shape(), name_);
-    if (level.index < 0 || level.index >= spec_.schedule.num_levels()) {
-      throw ConfigError("network: \"" + name_ + "\" was trained on levels 0 to " +
-                        std::to_string(spec_.schedule.num_levels() - 1) +
-                        ", but is asked for level " + std::to_string(level.index) +
-                        "; sample on the model's own schedule");
-    }
+    detail::check_level(spec_.schedule.num_levels(), level, name_);
     const Tensor own = x.detach().to(network_->device(), at::kFloat);
     const Tensor seen = (is_exploding() ? own / std::sqrt(level.alpha_bar) : own).contiguous();
     const double time = spec_.times[static_cast<size_t>(level.index)];
@@ -273,6 +281,29 @@ NetworkPtr bound_network(ArchitecturePtr architecture, const TensorMap& tensors,
                                         at_device);
 }
 
+EnergyPass Network::energy_of_output(const at::Tensor& /*x*/, double /*time*/,
+                                     const OutputFunction& /*g*/) const {
+  throw ConfigError(
+      "network: no gradients pass through this network; export it as TorchScript, which keeps "
+      "them");
+}
+
+void check_level(int64_t num_levels, const NoiseLevel& level, const std::string& name) {
+  if (level.index < 0 || level.index >= num_levels) {
+    throw ConfigError("network: \"" + name + "\" was trained on levels 0 to " +
+                      std::to_string(num_levels - 1) + ", but is asked for level " +
+                      std::to_string(level.index) + "; sample on the model's own schedule");
+  }
+}
+
+void check_times(const std::vector<double>& times, const NoiseSchedule& schedule,
+                 const std::string& prefix) {
+  if (static_cast<int64_t>(times.size()) != schedule.num_levels()) {
+    throw ConfigError(prefix + std::to_string(times.size()) + " times for " +
+                      std::to_string(schedule.num_levels()) + " levels, must be one each");
+  }
+}
+
 std::string to_string(Prediction prediction) { return word_of(kPredictions, prediction); }
 
 Prediction prediction_from(const std::string& name) {
@@ -291,10 +322,7 @@ ModelPtr prediction_model(NetworkPtr network, OutputSpec spec, std::string name)
         shape_text(event) +
         "; must be as the points, or of twice the channels where a variance is learned");
   }
-  if (static_cast<int64_t>(spec.times.size()) != spec.schedule.num_levels()) {
-    throw ConfigError(prefix + std::to_string(spec.times.size()) + " times for " +
-                      std::to_string(spec.schedule.num_levels()) + " levels, must be one each");
-  }
+  check_times(spec.times, spec.schedule, prefix);
   return std::make_shared<PredictionModel>(std::move(network), std::move(spec), std::move(name));
 }
 

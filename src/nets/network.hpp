@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -54,6 +55,9 @@ struct EnergyPass {
   at::Tensor energy, gradient;
 };
 
+/// Numbers (B) of what a network returns, f (B, *output_shape) float32 with a graph.
+using OutputFunction = std::function<at::Tensor(const at::Tensor& f)>;
+
 /// A network with its weights and inputs, on its device. Safe to call from one thread at a time.
 class Network {
  public:
@@ -68,6 +72,10 @@ class Network {
   /// E(x, t) and its gradient. `residual`: E = ||f - x||^2, else ||f||^2; a program that is an
   /// energy itself ignores it.
   virtual EnergyPass energy(const at::Tensor& x, double time, bool residual) const = 0;
+  /// E = g(f(x, t)) and its gradient, for a g by plain torch operations. Throws ConfigError where no
+  /// gradients pass through the network, as here.
+  virtual EnergyPass energy_of_output(const at::Tensor& x, double time,
+                                      const OutputFunction& g) const;
 };
 using NetworkPtr = std::shared_ptr<const Network>;
 
@@ -102,6 +110,12 @@ enum class Coordinates {
   variance_preserving,  ///< x itself
   variance_exploding,   ///< x / sqrt(abar) = x_0 + v n with v = sigma / sqrt(abar)
 };
+
+/// Throws ConfigError for a level outside of a network's num_levels.
+void check_level(int64_t num_levels, const NoiseLevel& level, const std::string& name);
+/// Throws ConfigError, opened by `prefix`, unless there is a time for each level.
+void check_times(const std::vector<double>& times, const NoiseSchedule& schedule,
+                 const std::string& prefix);
 
 /// How a network's output is to be read.
 struct OutputSpec {
