@@ -15,8 +15,10 @@
 namespace motet {
 namespace {
 
+using detail::check_schedules;
 using detail::Composition;
 using detail::Node;
+using detail::Scheduled;
 using detail::shape_text;
 using detail::Tree;
 
@@ -57,28 +59,6 @@ void check_shape(const Model& model, const Model& first, const std::string& wher
                      shape_text(model.event_shape()) + ", but the first (\"" + first.describe() +
                      "\") has " + shape_text(first.event_shape()) +
                      "; all must share one event shape");
-  }
-}
-
-struct Scheduled {
-  std::string name;
-  std::optional<NoiseSchedule> schedule;
-};
-
-// Networks know only the levels they were trained on: all must be the same ones.
-void check_schedules(const std::string& function, const std::vector<Scheduled>& parts) {
-  const Scheduled* known = nullptr;
-  for (const Scheduled& part : parts) {
-    if (!part.schedule) {
-      continue;
-    }
-    if (known != nullptr && !part.schedule->same_levels(*known->schedule)) {
-      throw ConfigError("compose: " + function + "(): \"" + part.name + "\" was trained for " +
-                        part.schedule->describe() + ", but \"" + known->name + "\" for " +
-                        known->schedule->describe() +
-                        "; all must share one noise schedule: retrain one of them");
-    }
-    known = &part;
   }
 }
 
@@ -226,6 +206,22 @@ const Model* detail::hidden_model(const Model& model) {
 ModelPtr detail::hidden_model(const ModelPtr& model) {
   const auto* bare = dynamic_cast<const ScoreOnly*>(model.get());
   return bare == nullptr ? nullptr : bare->inner();
+}
+
+void detail::check_schedules(const std::string& function, const std::vector<Scheduled>& parts) {
+  const Scheduled* known = nullptr;
+  for (const Scheduled& part : parts) {
+    if (!part.schedule) {
+      continue;
+    }
+    if (known != nullptr && !part.schedule->same_levels(*known->schedule)) {
+      throw ConfigError("compose: " + function + "(): \"" + part.name + "\" was trained for " +
+                        part.schedule->describe() + ", but \"" + known->name + "\" for " +
+                        known->schedule->describe() +
+                        "; all must share one noise schedule: retrain one of them");
+    }
+    known = &part;
+  }
 }
 
 Ramp ramp_over(const NoiseSchedule& schedule) {
