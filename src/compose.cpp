@@ -11,6 +11,7 @@
 #include "compose_tree.hpp"
 #include "error_shape.hpp"
 #include "motet/error.hpp"
+#include "tapestry_detail.hpp"
 
 namespace motet {
 namespace {
@@ -62,6 +63,13 @@ void check_shape(const Model& model, const Model& first, const std::string& wher
   }
 }
 
+// Of a canvas no density is known that a ledger could begin with.
+bool has_canvas(const ModelPtr& model) {
+  const std::vector<ModelPtr> parts = leaves(model);
+  return std::any_of(parts.begin(), parts.end(),
+                     [](const ModelPtr& part) { return detail::tapestry_in(*part) != nullptr; });
+}
+
 void check_term(const std::vector<Term>& terms, size_t index) {
   const Term& term = terms[index];
   const std::string where = numbered("product", "term", index, terms.size());
@@ -78,6 +86,11 @@ void check_term(const std::vector<Term>& terms, size_t index) {
     throw ConfigError(named +
                       ": a ramp needs a log density, which a conditioned model has only up to a "
                       "constant of the level; ramp its prior");
+  }
+  if (term.ramp && has_canvas(term.model)) {
+    throw ConfigError(named +
+                      ": a ramp needs a normalised log density, which a tapestry has not; ramp "
+                      "factors of its windows");
   }
   check_shape(*term.model, *terms.front().model, where);
 }
@@ -171,6 +184,9 @@ ModelPtr model_of(Tree tree) {
 std::string unknown_integral(const ModelPtr& component) {
   if (traits(*component).is_conditioned) {
     return "conditioned, and its integral is not known; condition the mixture instead";
+  }
+  if (has_canvas(component)) {
+    return "a tapestry, whose integral is not known; make a tapestry of mixtures instead";
   }
   if (detail::tree_of(component).root.kind == Node::Kind::product) {
     return "a product, whose integral is not known; give normalised(...), with the log integrals "

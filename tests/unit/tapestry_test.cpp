@@ -6,6 +6,8 @@
 
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
+#include "motet/preset.hpp"
+#include "preset_start.hpp"
 #include "support/models.hpp"
 #include "support/tensors.hpp"
 #include "support/throw_message.hpp"
@@ -213,6 +215,23 @@ TEST(Tapestry, KnowsTheExponentsOfItsPlaces) {
   EXPECT_EQ(coordinate_exponents(*strip(2, 0.1), kLevel).dim(), 0);
 }
 
+TEST(Tapestry, ChainsStartAsNarrowAsTheExponentsOfTheirPlaces) {
+  const ModelPtr model = tapestry({{strip(2, 0.6), 0, 0, 1.0}, {strip(2, 0.6), 0, 1, 0.5}},
+                                  {.height = 1, .width = 3, .rule = OverlapRule::product});
+  const NoiseSchedule schedule = NoiseSchedule::cosine(50);
+  Sampler sampler;
+  sampler.anneal.levels.push_back({schedule.level(45), 0, 0.0});
+  sampler.start_sd = start_sd(*model, schedule.level(45));
+  const Tensor x = detail::starting_points(*model, sampler, 4000, "cpu", Rng(1));
+  const Tensor expected =
+      at::tensor({1.0, 1.5, 0.5}, at::kDouble).rsqrt() * schedule.level(45).sigma();
+  EXPECT_LT((x.to(at::kDouble).std(0) / expected - 1.0).abs().max().item<double>(), 0.06);
+  sampler.start_sd = 1.0;  // as asked for: the same for all
+  const Tensor alike = detail::starting_points(*model, sampler, 4000, "cpu", Rng(1));
+  EXPECT_LT((alike.to(at::kDouble).std(0) - 1.0).abs().max().item<double>(), 0.06);
+  EXPECT_LT(start_discrepancy(model, schedule.level(48), 500, Rng(2), "cpu"), 0.02);
+}
+
 TEST(Tapestry, HasTheTraitsOfItsWindows) {
   const ModelPtr both = mixture(
       {{gaussian({0.0, 0.0}, {1.0, 1.0}, "a"), 1.0}, {gaussian({1.0, 1.0}, {0.5, 0.5}, "b"), 1.0}});
@@ -298,6 +317,20 @@ TEST(Tapestry, RefusesWeightsThatCannotBe) {
   EXPECT_THROW_MSG(tapestry({{cat, 0, 0}},
                             {.height = 2, .width = 2, .rule = OverlapRule::product, .taper = 1.0}),
                    ConfigError, "tapestry: a taper belongs to the rule \"cover\"; leave it out");
+}
+
+TEST(Tapestry, IsNoComponentOfAMixtureAndHasNoRamp) {
+  const ModelPtr canvas = tapestry({{strip(2, 0.1), 0, 0}}, {.height = 1, .width = 2});
+  const ModelPtr law = gaussian({0.0, 0.0}, {1.0, 1.0}, "law");
+  EXPECT_THROW_MSG(mixture({{law, 1.0}, {canvas, 1.0}}), ConfigError,
+                   "compose: mixture() component 2 of 2 (\"tapestry(2, cover: correlated "
+                   "gaussian)\") is a tapestry, whose integral is not known; make a tapestry of "
+                   "mixtures instead");
+  EXPECT_THROW_MSG(
+      product({{law, 1.0}, {canvas, -1.0, Ramp{1.0, 0.0}}}), ConfigError,
+      "compose: product() term 2 of 2 (\"tapestry(2, cover: correlated gaussian)\"): a "
+      "ramp needs a normalised log density, which a tapestry has not; ramp factors of "
+      "its windows");
 }
 
 TEST(Tapestry, RefusesWindowsThatTrack) {
