@@ -253,6 +253,7 @@ SampleConfig parse_config(std::string_view toml, const std::string& name,
   config.name = name;
   detail::TargetSettings target_settings = detail::read_target(settings, directory);
   config.target = std::move(target_settings.target);
+  config.tapestry = std::move(target_settings.tapestry);
   config.terms = std::move(target_settings.terms);
   if (settings.given_under("schedule")) {
     config.schedule = read_schedule(settings);

@@ -5,6 +5,7 @@
 #include "config_images.hpp"
 #include "config_laws.hpp"
 #include "config_pretrained.hpp"
+#include "config_tapestry.hpp"
 #include "motet/preset.hpp"
 #include "motet/train.hpp"
 
@@ -551,8 +552,8 @@ const std::vector<Key>& sample_keys() {
     for (Key& key : schedule) {
       key.with_table = true;  // without [schedule] the networks' own is used
     }
-    return joined(
-        {run_keys(), model_keys(), kernel_keys(), anneal_keys(), schedule, checkpoint_keys()});
+    return joined({run_keys(), model_keys(), tapestry_keys(), kernel_keys(), anneal_keys(),
+                   schedule, checkpoint_keys()});
   }();
   return keys;
 }

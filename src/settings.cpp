@@ -455,11 +455,12 @@ bool Settings::given_under(const std::string& prefix) const {
 }
 
 std::vector<std::string> Settings::names_under(const std::string& prefix) const {
+  const size_t depth = split_dots(prefix).size();
   std::map<std::string, int64_t> first_order;
   for (const auto& [name, entry] : entries_) {
     const std::vector<std::string> parts = split_dots(name);
-    if (parts.size() > 2 && parts[0] == prefix) {
-      const auto [item, added] = first_order.emplace(parts[1], entry.order);
+    if (parts.size() > depth + 1 && name.rfind(prefix + ".", 0) == 0) {
+      const auto [item, added] = first_order.emplace(parts[depth], entry.order);
       item->second = std::min(item->second, entry.order);
     }
   }
@@ -538,19 +539,20 @@ std::string Settings::resolved_toml() const {
                                                         " = " + text + "\n");
   }
   std::vector<std::string> order = {""};
-  for (const auto& item : tables) {
-    if (!item.first.empty() && item.first.rfind("model.", 0) != 0) {
-      order.push_back(item.first);
+  for (const std::string prefix : {"model", "tapestry.window"}) {  // in the order of the file
+    for (const std::string& name : names_under(prefix)) {
+      const std::string table = prefix + "." + name;
+      order.push_back(table);
+      for (const auto& item : tables) {  // [model.NAME.inputs]
+        if (item.first.rfind(table + ".", 0) == 0) {
+          order.push_back(item.first);
+        }
+      }
     }
   }
-  auto place = order.begin() + 1;
-  for (const std::string& model : names_under("model")) {
-    const std::string name = "model." + model;
-    place = order.insert(place, name) + 1;
-    for (const auto& item : tables) {  // [model.NAME.inputs]
-      if (item.first.rfind(name + ".", 0) == 0) {
-        place = order.insert(place, item.first) + 1;
-      }
+  for (const auto& item : tables) {
+    if (std::find(order.begin(), order.end(), item.first) == order.end()) {
+      order.push_back(item.first);
     }
   }
   std::string out;

@@ -110,8 +110,11 @@ std::vector<Term> factors(const ModelPtr& model);
 /// 1 for a law, the prior's for a conditioned model; of a mixture, the smallest of its components.
 /// At high noise a product is near N(0, sigma^2 / total_exponent I). Without a level: ramps at their
 /// end.
+/// Where coordinates differ, as in a tapestry, the smallest of theirs.
 double total_exponent(const Model& model);
 double total_exponent(const Model& model, const NoiseLevel& level);
+/// The same for each coordinate: float64, () where all are alike, else (*event).
+Tensor coordinate_exponents(const Model& model, const NoiseLevel& level);
 
 /// What of a composition decides how it can be sampled.
 struct Traits {
@@ -122,6 +125,7 @@ struct Traits {
   bool has_slope = false;       ///< changes with the level by itself (Eval::slope)
   bool is_tracked = false;      ///< has a ledger
   bool divides = false;         ///< has a negative exponent: it may be no law
+  bool is_field = false;  ///< its score is no gradient (OverlapRule::cover): no density at all
 };
 Traits traits(const Model& model);
 

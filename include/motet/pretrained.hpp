@@ -83,4 +83,10 @@ LikelihoodPtr load_guided_diffusion_classifier(const std::string& folder, int64_
 ModelPtr load_program(const std::string& path, std::string name,
                       const PretrainedOptions& options = {});
 
+/// An MLP-Mixer score network of the package galaxygrad: its .eqx file, equinox's leaves. The sizes
+/// are read from the shapes. 200 levels between t = .01 and the file's last time, even in log v,
+/// alpha_bar = e^-t. Points are the network's own, log(1 + pixel) / .1, (C, H, W).
+ModelPtr load_mixer(const std::string& path, std::string name,
+                    const PretrainedOptions& options = {});
+
 }  // namespace motet

@@ -11,6 +11,7 @@
 #include "motet/anneal.hpp"
 #include "motet/compose.hpp"
 #include "motet/preset.hpp"
+#include "motet/tapestry.hpp"
 #include "motet/train.hpp"
 
 namespace motet {
@@ -72,6 +73,24 @@ struct TermConfig {
   const std::string& file() const { return classifier ? classifier->weights : weights; }
 };
 
+/// A window of a tapestry, as the config has it.
+struct WindowConfig {
+  std::string model;  ///< an expression of the terms' names, tables' own expressions written out
+  int64_t row = 0;    ///< of a grid: counted in windows
+  int64_t column = 0;
+  double exponent = 1.0;
+};
+
+/// The table [tapestry]: windows on a canvas instead of a target.
+struct TapestryConfig {
+  std::vector<WindowConfig> windows;
+  bool is_grid = false;         ///< windows of one size, each overlapping its neighbours
+  int64_t overlap = 0;          ///< of a grid
+  std::vector<int64_t> canvas;  ///< height and width; empty: as small as the windows allow
+  OverlapRule rule = OverlapRule::cover;
+  double taper = 0.0;
+};
+
 /// Step sizes: one constant, one a level of the plan, or factor * beta^power (power_step_size).
 struct StepSizeRule {
   std::vector<double> values;
@@ -126,6 +145,7 @@ struct SampleConfig {
   /// An expression of the terms' names, tables' own expressions written out; empty: the product of
   /// all terms.
   std::string target;
+  std::optional<TapestryConfig> tapestry;  ///< in the place of a target
   std::vector<TermConfig> terms;
   std::optional<NoiseSchedule> schedule;  ///< set: must agree with the networks'
   std::string sampler = "exact";          ///< a name of sampler_names()
