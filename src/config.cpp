@@ -76,6 +76,17 @@ CheckpointConfig read_checkpoint(const Settings& settings, const std::string& di
   return config;
 }
 
+PictureConfig read_pictures(const Settings& settings) {
+  const auto range = settings.get<Numbers>("output.image_range");
+  if (range.size() != 2 || !(range[0] < range[1])) {
+    settings.fail("output.image_range", "must be two numbers, black and white, that rise");
+  }
+  return {.low = range[0],
+          .high = range[1],
+          .num_images = settings.get<int64_t>("output.num_images"),
+          .num_columns = settings.get<int64_t>("output.num_columns")};
+}
+
 // One number or a list of them.
 std::optional<Numbers> read_numbers(const Settings& settings, const std::string& name) {
   if (!settings.given(name)) {
@@ -271,6 +282,7 @@ SampleConfig parse_config(std::string_view toml, const std::string& name,
   config.metrics_target = target == "none" ? "" : target;
   config.metrics_num_samples = settings.get<int64_t>("metrics.num_samples");
   config.checkpoint = read_checkpoint(settings, directory);
+  config.pictures = read_pictures(settings);
   config.toml = settings.resolved_toml();
   config.identity = settings.identity();
   return config;

@@ -97,6 +97,10 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
     term.law = nullptr;  // its classes are in the classifier
     return term;
   }
+  if (term.law == nullptr && settings.given(prefix + "event_shape")) {
+    settings.fail(prefix + "event_shape",
+                  "but only laws and likelihoods take it; networks know theirs");
+  }
   if (settings.given(prefix + "weights")) {
     term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
   }

@@ -102,6 +102,14 @@ Sum operator+(const Sum& a, const Component& b);
 /// model that tracks log densities (hide those of its leaves).
 ModelPtr score_only(ModelPtr model);
 
+/// `model` as a law of events of another shape with as many numbers, in row-major order: a law of 784
+/// numbers as images (1, 28, 28). Exactness, normalisation and schedule stay; no evaluation and no
+/// arithmetic more, so chains have the same bits under either shape. Throws ConfigError for null, a
+/// size < 1 and a composition (reshape its leaves), ShapeError for another number of numbers.
+ModelPtr reshaped(ModelPtr model, std::vector<int64_t> event_shape);
+/// The same, still with exact draws, (B, *event).
+AnalyticPtr reshaped(AnalyticPtr law, std::vector<int64_t> event_shape);
+
 /// The factors of a product, nested ones multiplied out: Eval::score is the sum of exponent * score.
 /// {model, 1} for any other model, and for products that are ramped, conditioned or tracked.
 std::vector<Term> factors(const ModelPtr& model);

@@ -139,6 +139,14 @@ struct TuneConfig {
   std::optional<double> max_disagreement;
 };
 
+/// How pictures of a run of images are drawn (image_grid()); the samples do not depend on it.
+struct PictureConfig {
+  double low = -1.0;  ///< value shown as black; below it too
+  double high = 1.0;  ///< value shown as white; above it too
+  int64_t num_images = 64;
+  int64_t num_columns = 8;
+};
+
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.
 struct SampleConfig {
   std::string name;  ///< of the file, for messages
@@ -160,6 +168,7 @@ struct SampleConfig {
   std::string metrics_target;          ///< "product", or "" for none
   int64_t metrics_num_samples = 2000;  ///< chains measured, the first ones; W2 costs their cube
   CheckpointConfig checkpoint;
+  PictureConfig pictures;
   std::string toml;                             ///< the resolved config: gives this one again
   std::map<std::string, std::string> identity;  ///< every key that decides the result
 };

@@ -46,6 +46,7 @@ void run_command(Options options) {
   const std::pair<const char*, const std::string*> written[] = {{"samples", &options.files.samples},
                                                                 {"log_weights", &log_weights},
                                                                 {"json", &options.files.json},
+                                                                {"png", &options.files.picture},
                                                                 {"report", &options.files.report}};
   for (const auto& [what, path] : written) {
     if (!path->empty()) {
@@ -69,6 +70,8 @@ void add_options(CLI::App* command, const std::shared_ptr<Options>& options) {
             "N");
   command->add_option("--out", options->files.samples, "samples, float32 (N, *event)")
       ->type_name("F.npy");
+  command->add_option("--png", options->files.picture, "the first samples, if they are images")
+      ->type_name("F.png");
   command->add_option("--report", options->files.report, "one self-contained page")
       ->type_name("F.html");
   command->add_option("--json", options->files.json, "every number of the run")
