@@ -273,13 +273,13 @@ TEST(Scenes, RefuseBadOptions) {
 }
 
 TEST(ConditionFeatures, AreWavesOfEachNumber) {
-  const Tensor features = condition_features(at::tensor({{0.5, -1.0}}, at::kDouble), 9);
+  const Tensor features = condition_features(at::tensor({0.5, -1.0}, at::kDouble).view({1, 2}), 9);
   ASSERT_EQ(features.sizes(), (at::IntArrayRef{1, 9}));
   const double pi = std::acos(-1.0);
-  const Tensor expected = at::tensor(
-      {std::sin(0.25 * pi), std::sin(4.0 * pi), std::cos(0.25 * pi), std::cos(4.0 * pi),
-       std::sin(-0.5 * pi), std::sin(-8.0 * pi), std::cos(-0.5 * pi), std::cos(-8.0 * pi), 0.0},
-      at::kFloat);
+  const std::vector<double> waves = {std::sin(0.25 * pi), std::sin(4.0 * pi),  std::cos(0.25 * pi),
+                                     std::cos(4.0 * pi),  std::sin(-0.5 * pi), std::sin(-8.0 * pi),
+                                     std::cos(-0.5 * pi), std::cos(-8.0 * pi), 0.0};
+  const Tensor expected = at::tensor(waves, at::kDouble).to(at::kFloat);
   EXPECT_TRUE(at::allclose(features[0], expected, 0.0, 1e-6));
   EXPECT_THROW_MSG(condition_features(at::zeros({2, 2}), 3), ShapeError,
                    "train: condition_features() was given conditions of shape (2, 2) and dim = 3, "
