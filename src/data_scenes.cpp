@@ -47,7 +47,7 @@ struct Ray {
 struct Camera {
   Vector eye{0.0, -3.3, 3.5};
   Vector target{0.0, -0.08, 0.1};
-  double half_width = 0.33;  // of the picture, at distance 1
+  double half_width = 0.3;  // of the picture, at distance 1
   Vector forward = unit(target - eye);
   Vector right = unit(cross(forward, {0.0, 0.0, 1.0}));
   Vector up = cross(right, forward);
@@ -222,7 +222,7 @@ using detail::Vector;
 
 constexpr int64_t kTries = 24;                // places that an object may try
 constexpr int64_t kNumbers = 4 + 2 * kTries;  // uniform ones, of an object
-constexpr double kSmallest = 0.16, kLargest = 0.22;
+constexpr double kSmallest = 0.18, kLargest = 0.25;
 constexpr double kGap = 0.06;  // between two objects at least
 constexpr std::array<Vector, 8> kColours = {{{0.93, 0.20, 0.22},
                                              {0.20, 0.36, 0.93},

@@ -98,7 +98,8 @@ LikelihoodPtr load_guided_diffusion_classifier(const std::string& folder, int64_
 namespace detail {
 
 void save_guided_diffusion(const std::string& folder, const GuidedFile& file,
-                           const TensorMap& tensors) {
+                           const TensorMap& tensors,
+                           const std::map<std::string, std::string>& metadata) {
   const ArchitecturePtr architecture =
       file.is_classifier ? adm_classifier(file.network) : adm_unet(file.network);
   (void)guided_schedule(file.diffusion);
@@ -110,7 +111,7 @@ void save_guided_diffusion(const std::string& folder, const GuidedFile& file,
     throw DataError(prefix_of(folder) + "cannot be made (" + error.message() + ")");
   }
   // The description last: with it a folder is complete.
-  write_safetensors(path_in(folder, kTensorsName), {.tensors = tensors, .metadata = {}});
+  write_safetensors(path_in(folder, kTensorsName), {.tensors = tensors, .metadata = metadata});
   write_file_atomic(path_in(folder, kJsonName), guided_file_text(file));
 }
 

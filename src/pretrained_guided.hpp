@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,8 +45,9 @@ std::vector<double> guided_times(const GuidedDiffusion& diffusion);
 
 /// Writes FOLDER/model.safetensors and FOLDER/motet.json, each atomically, and the folder if it is
 /// not there. Throws ConfigError, DataError for tensors that are not the network's, and where it
-/// cannot be written.
+/// cannot be written. `metadata` goes into the header of the tensors.
 void save_guided_diffusion(const std::string& folder, const GuidedFile& file,
-                           const TensorMap& tensors);
+                           const TensorMap& tensors,
+                           const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace motet::detail

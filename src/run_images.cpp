@@ -10,7 +10,6 @@
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
-#include "nets/adm.hpp"
 #include "nets/unet2d.hpp"
 #include "run_detail.hpp"
 
@@ -67,22 +66,42 @@ ImageTraining unet_training(const ImageNetwork& network, const std::vector<int64
   return {.architecture = detail::unet2d(parsed, where),
           .objective = {.prediction = detail::prediction_from(network.prediction),
                         .condition = sees_more ? "class_labels" : ""},
-          .config = detail::to_json(parsed)};
+          .config = detail::to_json(parsed),
+          .guided = {}};
+}
+
+// The schedule by guided-diffusion's names.
+detail::GuidedDiffusion guided_diffusion(const NoiseSchedule& schedule) {
+  for (const char* name : {"linear", "cosine"}) {
+    detail::GuidedDiffusion diffusion;
+    diffusion.noise_schedule = name;
+    diffusion.num_steps = schedule.num_levels();
+    if (detail::guided_schedule(diffusion).same_levels(schedule)) {
+      return diffusion;
+    }
+  }
+  throw ConfigError(
+      "train: network.architecture = \"encoder_unet\" is written with guided-diffusion's "
+      "schedules, "
+      "but the schedule is " +
+      schedule.describe() +
+      "; set schedule.type = \"linear\" with beta from 0.1 / num_levels to 20 / num_levels, or "
+      "\"cosine\" as it is");
 }
 
 ImageTraining encoder_training(const ImageNetwork& network, const std::vector<int64_t>& shape,
-                               int64_t num_classes) {
-  json config = json::parse(network.config);
+                               int64_t num_classes, const NoiseSchedule& schedule) {
+  const json config = json::parse(network.config);
   if (shape[1] != shape[2]) {
     throw ConfigError(
-        "train: network.architecture = \"encoder_unet\" takes square images, the data "
-        "have the shape " +
+        "train: network.architecture = \"encoder_unet\" takes square images, the data have the "
+        "shape " +
         detail::shape_text(shape));
   }
-  config["image_size"] = shape[1];
-  config["in_channels"] = shape[0];
-  config["num_classes"] = num_classes;
-  detail::AdmConfig adm;
+  detail::GuidedFile file;
+  file.is_classifier = true;
+  file.diffusion = guided_diffusion(schedule);
+  detail::AdmConfig& adm = file.network;
   adm.image_size = shape[1];
   adm.in_channels = shape[0];
   adm.num_classes = num_classes;
@@ -92,7 +111,8 @@ ImageTraining encoder_training(const ImageNetwork& network, const std::vector<in
   adm.attention_resolutions = config.at("attention_resolutions").get<std::vector<int64_t>>();
   adm.num_head_channels = config.at("num_head_channels");
   adm.pool = detail::adm_pool_from(config.at("pool"));
-  return {.architecture = detail::adm_classifier(adm), .objective = {}, .config = config};
+  return {
+      .architecture = detail::adm_classifier(adm), .objective = {}, .config = {}, .guided = file};
 }
 
 void write_json(const fs::path& path, const json& value) {
@@ -123,7 +143,8 @@ std::vector<double> betas_of(const NoiseSchedule& schedule) {
 
 namespace detail {
 
-ImageTraining image_training(const ImageNetwork& network, const DataSet& data) {
+ImageTraining image_training(const ImageNetwork& network, const DataSet& data,
+                             const NoiseSchedule& schedule) {
   const std::vector<int64_t> shape = data.event_shape();
   if (shape.size() != 3) {
     throw ConfigError("train: network.architecture = \"" + network.architecture +
@@ -134,7 +155,8 @@ ImageTraining image_training(const ImageNetwork& network, const DataSet& data) {
     return unet_training(network, shape);
   }
   const auto* labelled = dynamic_cast<const LabelledData*>(&data);
-  return encoder_training(network, shape, labelled == nullptr ? 2 : labelled->num_classes());
+  return encoder_training(network, shape, labelled == nullptr ? 2 : labelled->num_classes(),
+                          schedule);
 }
 
 DataSetPtr open_data(const DataConfig& data) {
@@ -200,26 +222,24 @@ void save_image_network(const std::string& folder, const ImageNetwork& network,
                         const ImageTraining& training, const NoiseSchedule& schedule,
                         const TensorMap& tensors,
                         const std::map<std::string, std::string>& provenance) {
+  std::map<std::string, std::string> metadata = {{"format", "pt"}};  // diffusers asks for it
+  for (const auto& [key, value] : provenance) {
+    metadata["motet.provenance." + key] = value;
+  }
+  if (training.guided) {
+    save_guided_diffusion(folder, *training.guided, tensors, metadata);
+    return;
+  }
   const fs::path root(folder);
   std::error_code error;
-  fs::create_directory(root, error);
+  fs::create_directories(root, error);
   if (error) {
     throw DataError("write: " + folder + ": cannot be made: " + error.message());
   }
-  TensorFile file{.tensors = tensors, .metadata = {{"format", "pt"}}};
-  for (const auto& [key, value] : provenance) {
-    file.metadata["motet.provenance." + key] = value;
-  }
-  if (network.architecture == "unet") {
-    write_json(root / "config.json", training.config);
-    write_json(root / "scheduler_config.json", scheduler_json(schedule, network.prediction));
-    write_safetensors((root / "diffusion_pytorch_model.safetensors").string(), file);
-  } else {
-    write_json(root / "motet.json", {{"kind", "guided_diffusion_classifier"},
-                                     {"network", training.config},
-                                     {"betas", betas_of(schedule)}});
-    write_safetensors((root / "model.safetensors").string(), file);
-  }
+  write_json(root / "scheduler_config.json", scheduler_json(schedule, network.prediction));
+  write_safetensors((root / "diffusion_pytorch_model.safetensors").string(),
+                    {.tensors = tensors, .metadata = metadata});
+  write_json(root / "config.json", training.config);  // the last: with it a folder is complete
 }
 
 }  // namespace detail

@@ -4,9 +4,11 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "motet/run_config.hpp"
+#include "pretrained_guided.hpp"
 #include "train_architecture.hpp"
 
 namespace motet::detail {
@@ -15,12 +17,14 @@ namespace motet::detail {
 struct ImageTraining {
   ArchitecturePtr architecture;
   Objective objective;
-  nlohmann::json config;  ///< of the network, all keys, as its folder has them
+  nlohmann::json config;             ///< unet: config.json
+  std::optional<GuidedFile> guided;  ///< encoder_unet: motet.json
 };
 
 /// The network for points of `data`. Throws ConfigError for settings that do not fit each other or
-/// the data.
-ImageTraining image_training(const ImageNetwork& network, const DataSet& data);
+/// the data, and for a classifier on a schedule that guided-diffusion has no name for.
+ImageTraining image_training(const ImageNetwork& network, const DataSet& data,
+                             const NoiseSchedule& schedule);
 
 /// The data of a training config; files are read. Throws DataError, ConfigError.
 DataSetPtr open_data(const DataConfig& data);
@@ -29,7 +33,7 @@ std::map<std::string, std::string> data_files(const DataConfig& data);
 
 /// Makes the folder of a trained network, or fills the one that is there: config.json,
 /// scheduler_config.json and diffusion_pytorch_model.safetensors, as diffusers loads them; of a
-/// classifier motet.json and model.safetensors. The tensors come last and carry `provenance`.
+/// classifier motet.json and model.safetensors. The tensors carry `provenance`.
 /// Throws DataError when it cannot be written.
 void save_image_network(const std::string& folder, const ImageNetwork& network,
                         const ImageTraining& training, const NoiseSchedule& schedule,

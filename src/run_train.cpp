@@ -131,7 +131,7 @@ class Job {
  public:
   Job(const TrainJob& job, DataSetPtr data) : job_(job), data_(std::move(data)) {
     if (job_.image_network) {
-      images_ = detail::image_training(*job_.image_network, *data_);
+      images_ = detail::image_training(*job_.image_network, *data_, job_.train.schedule);
       return;
     }
     job_.train.network.event_dim = data_->event_dim();
