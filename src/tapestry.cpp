@@ -3,10 +3,10 @@
 //   product  Phi = sum a_w Phi_w(x_w),  S = sum a_w E_w s_w,  G = sum a_w G_w,  slope likewise: the
 //            Laplacian of Phi_w over the canvas is that over the window, so each window obeys its
 //            own equation (docs/operators.md) and the sum is a product like any other.
-//   cover    S = sum_w u_w E_w s_w with sum_w u_w = 1 at each place. dS_i/dx_j - dS_j/dx_i is the
-//   sum
-//            of (u_w(i) - u_w(j)) d2Phi_w/dx_i dx_j: a gradient only where u_w is the same wherever
-//            window w couples i and j. Then it is the product with exponents u_w; else no density.
+//   cover    S = sum_w u_w E_w s_w with sum_w u_w = 1 at each place. dS_i/dx_j - dS_j/dx_i is
+//            the sum of (u_w(i) - u_w(j)) d2Phi_w/dx_i dx_j: a gradient only where u_w is the same
+//            wherever window w couples i and j. Then it is the product with exponents u_w; else no
+//            density.
 // Du et al. 2023 (arXiv 2302.11552, image tapestries), whose code divides the sum of tapered
 // windows by the sum of tapers; Bar-Tal et al. 2023 (arXiv 2302.08113) average likewise.
 #include "motet/tapestry.hpp"
