@@ -11,8 +11,8 @@ namespace motet::detail {
 
 std::vector<Key> tapestry_keys();
 
-/// The table; expressions are not parsed. Throws ConfigError for a table without windows, with both a
-/// grid and windows, for keys of the one that stand beside the other, and for grids with rows of
+/// The table; expressions are not parsed. Throws ConfigError for a table without windows, with both
+/// a grid and windows, for keys of the one that stand beside the other, and for grids with rows of
 /// different lengths.
 TapestryConfig read_tapestry(const Settings& settings);
 

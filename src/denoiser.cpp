@@ -1,5 +1,5 @@
-// A denoiser as a model. With y = x / sqrt(abar) = x_0 + v n and D = E[x_0 | y], Tweedie's formula says
-// grad log p(y) = (D - y) / v^2, and the score of x is that divided by sqrt(abar):
+// A denoiser as a model. With y = x / sqrt(abar) = x_0 + v n and D = E[x_0 | y], Tweedie's formula
+// says grad log p(y) = (D - y) / v^2, and the score of x is that divided by sqrt(abar):
 //   s = (sqrt(abar) D - x) / sigma^2.
 #include <torch/types.h>
 

@@ -1,5 +1,6 @@
-// Seam score: with D the absolute differences of neighbouring places of an image and E those pairs of
-// neighbours that a window's edge parts, mean of D over E divided by the mean of D over the rest.
+// Seam score: with D the absolute differences of neighbouring places of an image and E those pairs
+// of neighbours that a window's edge parts, mean of D over E divided by the mean of D over the
+// rest.
 #include <torch/types.h>
 
 #include <string>

@@ -1,7 +1,7 @@
 // Equinox's leaves: .npy arrays one after the other, without names; the last is the number t1 that
 // times are divided by. The shapes tell the sizes of the mixer. galaxygrad's process is
-// x_t = e^(-t/2) x_0 + sqrt(1 - e^-t) n, t in (0, t1]: abar = e^-t, and v = (1 - abar) / abar = e^t - 1.
-// Its output is the score. Its points are log(1 + pixel) / .1 (galaxygrad 0.2.1, scorenet.py).
+// x_t = e^(-t/2) x_0 + sqrt(1 - e^-t) n, t in (0, t1]: abar = e^-t, and v = (1 - abar) / abar = e^t
+// - 1. Its output is the score. Its points are log(1 + pixel) / .1 (galaxygrad 0.2.1, scorenet.py).
 #include <torch/types.h>
 
 #include <cmath>

@@ -13,8 +13,8 @@ ModelPtr compose_target(const SampleConfig& config, const Normaliser& normaliser
 
 /// The model that an expression of the config's terms says.
 using BuildExpression = std::function<ModelPtr(const std::string& text)>;
-/// The windows of config.tapestry on their canvas. Throws as tapestry(), and ConfigError for a grid of
-/// windows of different sizes.
+/// The windows of config.tapestry on their canvas. Throws as tapestry(), and ConfigError for a grid
+/// of windows of different sizes.
 ModelPtr compose_tapestry(const SampleConfig& config, const BuildExpression& build);
 
 /// Those of `levels` at which the target's score, ten standard deviations of the data or more from

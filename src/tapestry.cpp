@@ -1,13 +1,14 @@
 // Windows on a canvas. With x_w what window w sees, s_w its score there, E_w the map that puts a
 // window's numbers in their places on an empty canvas, and v = (1 - abar) / abar:
 //   product  Phi = sum a_w Phi_w(x_w),  S = sum a_w E_w s_w,  G = sum a_w G_w,  slope likewise: the
-//            Laplacian of Phi_w over the canvas is that over the window, so each window obeys its own
-//            equation (docs/operators.md) and the sum is a product like any other.
-//   cover    S = sum_w u_w E_w s_w with sum_w u_w = 1 at each place. dS_i/dx_j - dS_j/dx_i is the sum
-//            of (u_w(i) - u_w(j)) d2Phi_w/dx_i dx_j: a gradient only where u_w is the same wherever
-//            window w couples i and j. Then it is the product with exponents u_w; else no density.
-// Du et al. 2023 (arXiv 2302.11552, image tapestries), whose code divides the sum of tapered windows
-// by the sum of tapers; Bar-Tal et al. 2023 (arXiv 2302.08113) average likewise.
+//            Laplacian of Phi_w over the canvas is that over the window, so each window obeys its
+//            own equation (docs/operators.md) and the sum is a product like any other.
+//   cover    S = sum_w u_w E_w s_w with sum_w u_w = 1 at each place. dS_i/dx_j - dS_j/dx_i is
+//            the sum of (u_w(i) - u_w(j)) d2Phi_w/dx_i dx_j: a gradient only where u_w is the same
+//            wherever window w couples i and j. Then it is the product with exponents u_w; else no
+//            density.
+// Du et al. 2023 (arXiv 2302.11552, image tapestries), whose code divides the sum of tapered
+// windows by the sum of tapers; Bar-Tal et al. 2023 (arXiv 2302.08113) average likewise.
 #include "motet/tapestry.hpp"
 
 #include <torch/types.h>
@@ -133,7 +134,8 @@ std::string first_place(const Tensor& where) {
   return at_text(index / where.size(-1), index % where.size(-1));
 }
 
-// min(1, distance to the nearest edge / taper) along one side of a window, outermost 1/2 a place in.
+// min(1, distance to the nearest edge / taper) along one side of a window, outermost 1/2 a place
+// in.
 Tensor ramp_along(int64_t size, double taper) {
   const Tensor inwards = at::arange(size, at::kDouble) + 0.5;
   return at::minimum(inwards, inwards.flip(0)).div(taper).clamp_max(1.0);

@@ -57,9 +57,9 @@ std::vector<std::pair<int64_t, int64_t>> window_grid(int64_t num_rows, int64_t n
 /// model, or a leaf of their compositions, are evaluated in one call, one row for each chain and
 /// window: cost, the windows of each distinct leaf (chains x windows rows), each once. Under
 /// `cover`, windows that do not overlap are an exact product. Throws ConfigError for no windows, a
-/// null model, one that tracks log densities along chains, a bad exponent or taper, a window outside
-/// the canvas, a place without a window, a place where exponents sum to 0 or less, and schedules
-/// that differ; ShapeError for events of other ranks, or other channels than the first.
+/// null model, one that tracks log densities along chains, a bad exponent or taper, a window
+/// outside the canvas, a place without a window, a place where exponents sum to 0 or less, and
+/// schedules that differ; ShapeError for events of other ranks, or other channels than the first.
 ModelPtr tapestry(std::vector<Window> windows, const Canvas& canvas);
 
 }  // namespace motet

@@ -26,8 +26,8 @@ inline constexpr int64_t kMaxMixerSize = 1 << 20;
 inline constexpr int64_t kMaxMixerBlocks = 1000;
 
 /// The network f(x, t), as large as x. Tensors are named and shaped as equinox's pytree:
-/// conv_in.weight (hidden, C + 1, p, p), conv_in.bias (hidden, 1, 1), conv_out.weight (C, hidden, p,
-/// p), conv_out.bias (C, 1, 1), blocks.I.patch_mixer.layers.J.weight (out, in) and bias,
+/// conv_in.weight (hidden, C + 1, p, p), conv_in.bias (hidden, 1, 1), conv_out.weight (C, hidden,
+/// p, p), conv_out.bias (C, 1, 1), blocks.I.patch_mixer.layers.J.weight (out, in) and bias,
 /// blocks.I.hidden_mixer likewise, blocks.I.norm1.weight and bias (hidden, P), norm2 (P, hidden),
 /// norm (hidden, P), with P patches. Throws ConfigError naming the first size that cannot be.
 ArchitecturePtr mixer_architecture(const MixerConfig& config);

@@ -1,7 +1,7 @@
-// What chains on a canvas have for their law. Gaussian windows: the product of windows is a Gaussian
-// in closed form, which corrected kernels leave invariant and others do not; the mean of windows is a
-// linear field S = b - B x with B not symmetric, whose Langevin diffusion has the covariance V of
-// Lyapunov's equation B V + V B^T = 2 I.
+// What chains on a canvas have for their law. Gaussian windows: the product of windows is a
+// Gaussian in closed form, which corrected kernels leave invariant and others do not; the mean of
+// windows is a linear field S = b - B x with B not symmetric, whose Langevin diffusion has the
+// covariance V of Lyapunov's equation B V + V B^T = 2 I.
 #include "motet/tapestry.hpp"
 
 #include <gtest/gtest.h>
@@ -50,7 +50,8 @@ ModelPtr canvas_of(OverlapRule rule, bool shows_densities = true) {
   return tapestry(windows, {.height = 1, .width = kPlaces, .rule = rule});
 }
 
-// B and b of S = b - B x at a level, each window's rows times `weight`: written apart from the model.
+// B and b of S = b - B x at a level, each window's rows times `weight`: written apart from the
+// model.
 struct Field {
   Tensor matrix, offset;
 };
@@ -92,7 +93,8 @@ AnalyticPtr diffusion_law() {
                              0.5 * (covariance + covariance.t()));
 }
 
-// exp(-x^T B_s x / 2 + ...), B_s the symmetric part: the law whose log density the line integral is.
+// exp(-x^T B_s x / 2 + ...), B_s the symmetric part: the law whose log density the line integral
+// is.
 AnalyticPtr symmetric_law() {
   const Field field = field_of(OverlapRule::cover, kNoNoise);
   const Tensor covariance = at::linalg_inv(0.5 * (field.matrix + field.matrix.t()));
@@ -173,7 +175,8 @@ Density density_of(const Tensor& y, double v) {
   return sum;
 }
 
-// d/dv Phi = 1/2 (Laplacian Phi + G): what Feynman-Kac weights need of the canvas is its square_sum.
+// d/dv Phi = 1/2 (Laplacian Phi + G): what Feynman-Kac weights need of the canvas is its
+// square_sum.
 TEST(TapestryLaw, SquareSumIsWhatTheProductChangesBy) {
   const ModelPtr model = canvas_of(OverlapRule::product, false);
   const Tensor y = Rng(7).normal_like(at::empty({40, kPlaces}, at::kDouble));
