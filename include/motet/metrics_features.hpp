@@ -14,7 +14,7 @@ namespace motet {
 /// Squared Frechet distance of the Gaussians with the sets' means and covariances (divisor N - 1):
 /// |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2) (Dowson and Landau 1982; of Inception
 /// features: FID, Heusel et al. 2017). features (N, d) and (M, d); float64, square roots by
-/// eigenvalues of symmetric matrices, negative ones from rounding taken as 0; O((N + M) d^2 + d^3).
+/// eigenvalues of symmetric matrices, those within rounding of 0 taken as 0; O((N + M) d^2 + d^3).
 /// Biased upwards by O(d / N): compare it with frechet_floor() and between sets of one size only.
 /// Throws ShapeError for sets of another d or fewer than 2 rows.
 double frechet_distance(const Tensor& features_a, const Tensor& features_b);
