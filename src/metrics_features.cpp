@@ -1,5 +1,6 @@
 // Frechet distance and diversity in features. The trace of the root is taken of the symmetric form
-// C_a^1/2 C_b C_a^1/2, which has the eigenvalues of C_a C_b without its complex roots from rounding.
+// C_a^1/2 C_b C_a^1/2, which has the eigenvalues of C_a C_b without its complex roots from
+// rounding.
 #include "motet/metrics_features.hpp"
 
 #include <ATen/Parallel.h>
@@ -27,8 +28,8 @@ Gaussian gaussian_of(const Tensor& points) {
   return {mean, centred.t().matmul(centred).div(static_cast<double>(points.size(0) - 1))};
 }
 
-// Roots of eigenvalues that should be >= 0. Those that are 0 come out as rounding, d eps of the largest,
-// whose roots would add up to some 1e-6 where there are fewer rows than columns.
+// Roots of eigenvalues that should be >= 0. Those that are 0 come out as rounding, d eps of the
+// largest, whose roots would add up to some 1e-6 where there are fewer rows than columns.
 Tensor roots_of(const Tensor& values) {
   const double largest = values.abs().max().item<double>();
   const double rounding =
