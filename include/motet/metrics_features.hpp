@@ -38,7 +38,7 @@ struct ClassDiversity {
 };
 /// Mean Euclidean distance over pairs of rows (N, d) with the same label, one entry a label that is
 /// there, rising; labels (N) int64. A sampler that repeats itself within a class is below the
-/// data's. O(sum of n_k^2 d) time, O(N + d) memory. Throws ShapeError for labels of another shape
+/// data's. O(sum of n_k^2 d) time, O(N d) memory. Throws ShapeError for labels of another shape
 /// or dtype.
 std::vector<ClassDiversity> class_diversity(const Tensor& features, const Tensor& labels);
 
