@@ -1,5 +1,6 @@
 // Frechet distance and diversity in features. The trace of the root is taken of the symmetric form
-// C_a^1/2 C_b C_a^1/2, which has the eigenvalues of C_a C_b without its complex roots from rounding.
+// C_a^1/2 C_b C_a^1/2, which has the eigenvalues of C_a C_b without its complex roots from
+// rounding.
 #include "motet/metrics_features.hpp"
 
 #include <ATen/Parallel.h>
@@ -27,9 +28,18 @@ Gaussian gaussian_of(const Tensor& points) {
   return {mean, centred.t().matmul(centred).div(static_cast<double>(points.size(0) - 1))};
 }
 
+// Roots of eigenvalues that should be >= 0. Those that are 0 come out as rounding, d eps of the
+// largest, whose roots would add up to some 1e-6 where there are fewer rows than columns.
+Tensor roots_of(const Tensor& values) {
+  const double largest = values.abs().max().item<double>();
+  const double rounding =
+      static_cast<double>(values.size(0)) * largest * std::numeric_limits<double>::epsilon();
+  return values.masked_fill(values.le(rounding), 0.0).sqrt();
+}
+
 Tensor root_of(const Tensor& covariance) {
   const auto [values, vectors] = at::linalg_eigh(covariance);
-  return (vectors * values.clamp_min(0.0).sqrt()).matmul(vectors.t());
+  return (vectors * roots_of(values)).matmul(vectors.t());
 }
 
 double distance_of(const Tensor& a, const Tensor& b) {
@@ -38,7 +48,7 @@ double distance_of(const Tensor& a, const Tensor& b) {
   const Tensor root = root_of(first.covariance);
   const Tensor product = root.matmul(second.covariance).matmul(root);
   const Tensor values = at::linalg_eigvalsh((product + product.t()) * 0.5);
-  const double cross = values.clamp_min(0.0).sqrt().sum().item<double>();
+  const double cross = roots_of(values).sum().item<double>();
   const double traces = (first.covariance.trace() + second.covariance.trace()).item<double>();
   return (first.mean - second.mean).square().sum().item<double>() + traces - 2.0 * cross;
 }
