@@ -78,7 +78,7 @@ PretrainedConfig read_pretrained(const Settings& settings, const std::string& pr
 bool is_weights_name(const std::string& path) {
   const std::string extension = fs::path(path).extension().string();
   return extension.empty() || extension == ".safetensors" || extension == ".ts" ||
-         extension == ".pt2";
+         extension == ".pt2" || extension == ".eqx";
 }
 
 }  // namespace motet::detail

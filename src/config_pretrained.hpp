@@ -16,7 +16,7 @@ std::vector<Key> pretrained_keys(const std::string& prefix);
 /// a .npy or .safetensors file.
 PretrainedConfig read_pretrained(const Settings& settings, const std::string& prefix,
                                  const std::string& name, const std::string& directory);
-/// Whether an expression may name such a file or folder in quotes: .safetensors, .ts, .pt2, or a
+/// Whether an expression may name such a file or folder in quotes: .safetensors, .ts, .pt2, .eqx, or a
 /// folder, which has no dot in its name or a / at its end.
 bool is_weights_name(const std::string& path);
 

@@ -362,8 +362,8 @@ class TargetReader {
         refuse_name(node, source,
                     "'" + node.text +
                         "' must be a weights file, whose name ends in .safetensors, a program, "
-                        "whose name ends in .ts or .pt2, or a folder, whose name has no dot or "
-                        "ends in /");
+                        "whose name ends in .ts or .pt2, a mixer, whose name ends in .eqx, or a "
+                        "folder, whose name has no dot or ends in /");
       }
       term.weights = beside(directory_, node.text);
       term.is_quoted = true;

@@ -55,10 +55,9 @@ bool is_program_name(const fs::path& path) {
   if (!is_file(path)) {
     throw DataError(where + "does not exist");
   }
-  throw DataError(
-      where +
-      "is not a network that motet knows: a folder of diffusers or guided-diffusion, or "
-      "a program (.ts, .pt2) with its motet.json (docs/loading.md)");
+  throw DataError(where +
+                  "is not a network that motet knows: a folder of diffusers or guided-diffusion, a "
+                  "program (.ts, .pt2) with its motet.json, or a mixer (.eqx) (docs/loading.md)");
 }
 
 std::vector<std::string> files_inside(const std::string& folder) {
@@ -91,6 +90,9 @@ PretrainedKind pretrained_kind(const std::string& path) {
   if (is_program_name(path)) {
     return PretrainedKind::exported_program;
   }
+  if (fs::path(path).extension() == ".eqx") {
+    return PretrainedKind::mixer;
+  }
   if (!is_folder(path)) {
     return PretrainedKind::none;
   }
@@ -108,6 +110,8 @@ std::vector<std::string> pretrained_files(const std::string& path) {
       return files_inside(path);
     case PretrainedKind::exported_program:
       return {path, detail::program_json_path(path), detail::program_pairs_path(path)};
+    case PretrainedKind::mixer:
+      return {path};
     default:
       return {};
   }
@@ -122,6 +126,8 @@ ModelPtr load_pretrained(const std::string& path, std::string name,
       return load_guided_diffusion(path, std::move(name), options);
     case PretrainedKind::exported_program:
       return load_program(path, std::move(name), options);
+    case PretrainedKind::mixer:
+      return load_mixer(path, std::move(name), options);
     default:
       refuse(path);
   }

@@ -12,6 +12,7 @@
 #include "motet/pretrained.hpp"
 #include "nets/mixer.hpp"
 #include "npy_sequence.hpp"
+#include "pretrained_detail.hpp"
 
 namespace motet {
 namespace {
@@ -107,15 +108,16 @@ ModelPtr load_mixer(const std::string& path, std::string name, const PretrainedO
   }
   std::vector<double> times;
   NoiseSchedule schedule = schedule_of(config, times, path);
-  const detail::NetworkPtr network =
-      detail::bound_network(architecture, tensors, options.inputs, options.compute, options.device,
-                            "equinox: " + path + ": ");
-  return detail::prediction_model(network,
-                                  {.prediction = detail::Prediction::score,
-                                   .coordinates = detail::Coordinates::variance_preserving,
-                                   .schedule = std::move(schedule),
-                                   .times = std::move(times)},
-                                  std::move(name));
+  const std::string prefix = "equinox: " + path + ": ";
+  detail::OutputSpec output =
+      detail::respaced({.prediction = detail::Prediction::score,
+                        .coordinates = detail::Coordinates::variance_preserving,
+                        .schedule = std::move(schedule),
+                        .times = std::move(times)},
+                       options.num_levels, prefix);
+  detail::NetworkPtr network = detail::bound_network(architecture, tensors, options.inputs,
+                                                     options.compute, options.device, prefix);
+  return detail::prediction_model(std::move(network), std::move(output), std::move(name));
 }
 
 }  // namespace motet

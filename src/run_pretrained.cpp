@@ -51,9 +51,16 @@ PretrainedOptions options_of(const SampleConfig& config, const TermConfig& term)
 }
 
 std::string kind_text(PretrainedKind kind) {
-  return kind == PretrainedKind::diffusers          ? "diffusers"
-         : kind == PretrainedKind::guided_diffusion ? "guided_diffusion"
-                                                    : "exported_program";
+  switch (kind) {
+    case PretrainedKind::diffusers:
+      return "diffusers";
+    case PretrainedKind::guided_diffusion:
+      return "guided_diffusion";
+    case PretrainedKind::exported_program:
+      return "exported_program";
+    default:
+      return "mixer";
+  }
 }
 
 }  // namespace

@@ -37,6 +37,7 @@ enum class PretrainedKind {
   diffusers,         ///< a folder with a config.json of diffusers, or a pipeline's folder
   guided_diffusion,  ///< a folder with a motet.json that says so
   exported_program,  ///< a TorchScript or AOTInductor file with its motet.json beside it
+  mixer,             ///< an .eqx file of galaxygrad
 };
 PretrainedKind pretrained_kind(const std::string& path);
 

@@ -158,7 +158,8 @@ TEST(Mixer, RefusesSizesThatCannotBe) {
 TEST(EquinoxFile, IsTheNetworkWithItsSchedule) {
   const Folder folder;
   const std::string path = written(folder, eqx_bytes(kSmall));
-  const ModelPtr model = load_mixer(path, "galaxies");
+  EXPECT_EQ(pretrained_kind(path), PretrainedKind::mixer);
+  const ModelPtr model = load_pretrained(path, "galaxies");
   EXPECT_EQ(model->event_shape(), (std::vector<int64_t>{1, 8, 8}));
   const NoiseSchedule schedule = *model->schedule();
   EXPECT_EQ(schedule.num_levels(), 200);

@@ -575,8 +575,8 @@ TEST(LoadPretrained, RefusesWhatItDoesNotKnow) {
   EXPECT_THROW_MSG(load_pretrained(folder / "net.txt", "net"), DataError,
                    "pretrained: " + (folder / "net.txt") +
                        ": is not a network that motet knows: a folder of diffusers or "
-                       "guided-diffusion, or a program (.ts, .pt2) with its motet.json "
-                       "(docs/loading.md)");
+                       "guided-diffusion, a program (.ts, .pt2) with its motet.json, or a "
+                       "mixer (.eqx) (docs/loading.md)");
   write_text(folder / "model_index.json", "{}");
   EXPECT_THROW_MSG(
       load_pretrained(folder.path(), "net"), ConfigError,
