@@ -98,8 +98,8 @@ std::vector<Key> classifier_keys(const std::string& prefix) {
   return {
       {.name = prefix + ".classifier",
        .types = {text},
-       .doc = "safetensors file of a trained classifier, or a folder of guided-diffusion's, "
-              "relative to the config: the factor log p(label | x), to the power of exponent"},
+       .doc = "a trained classifier, relative to the config, a weights file or a folder of "
+              "guided-diffusion: the factor log p(label | x), to the power of exponent"},
       {.name = prefix + ".label",
        .types = {integer},
        .range = {.low = 0.0, .high = kMostLabel},
@@ -141,8 +141,7 @@ std::optional<ClassifierConfig> read_classifier(const Settings& settings, const 
 
 LikelihoodPtr load_classifier(const ClassifierConfig& config, const std::string& name,
                               const std::string& device) {
-  std::error_code ignored;
-  if (std::filesystem::is_directory(config.weights, ignored)) {
+  if (pretrained_kind(config.weights) == PretrainedKind::guided_diffusion) {
     return load_guided_diffusion_classifier(config.weights, config.label, name, {.device = device});
   }
   if (!config.weights.empty()) {

@@ -3,6 +3,7 @@
 
 #include "config_classes.hpp"
 #include "config_laws.hpp"
+#include "config_pretrained.hpp"
 #include "motet/preset.hpp"
 #include "motet/train.hpp"
 
@@ -134,7 +135,8 @@ std::vector<Key> model_keys() {
   std::vector<Key> keys = {
       {.name = "model.*.weights",
        .types = {text},
-       .doc = "safetensors file of a trained network, relative to the config"},
+       .doc = "a trained network, relative to the config: a weights file, a folder of diffusers or "
+              "guided-diffusion, an exported program (docs/loading.md)"},
       {.name = "model.*.expression",
        .types = {text},
        .doc = "an expression that target, or another expression, uses by this name"},
@@ -146,6 +148,8 @@ std::vector<Key> model_keys() {
        .types = {boolean},
        .doc = "hide the factor's log density, so that ratios integrate its score (false)"},
   };
+  const std::vector<Key> pretrained = pretrained_keys("model.*");
+  keys.insert(keys.end(), pretrained.begin(), pretrained.end());
   const std::vector<Key> law = law_keys("model.*", "an analytic law instead of a network");
   keys.insert(keys.end(), law.begin(), law.end());
   const std::vector<Key> likelihood = likelihood_keys();

@@ -10,6 +10,7 @@
 #include "config_keys.hpp"
 #include "config_laws.hpp"
 #include "config_likelihood.hpp"
+#include "config_pretrained.hpp"
 #include "motet/error.hpp"
 #include "motet/expression.hpp"
 
@@ -76,6 +77,7 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
   const std::string prefix = "model." + name + ".";
   TermConfig term;
   term.name = name;
+  term.pretrained = read_pretrained(settings, prefix, name, directory);
   term.likelihood = read_likelihood(settings, prefix, name, directory);
   if (term.likelihood) {
     return term;
@@ -101,6 +103,7 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
 // What a table with an expression may not have beside it.
 void check_expression(const Settings& settings, const std::string& name) {
   const std::string prefix = "model." + name + ".";
+  read_pretrained(settings, prefix, name, "");  // refuses them all
   for (const char* key : {"weights", "law", "likelihood", "classifier"}) {
     if (settings.given(prefix + key)) {
       refuse_table(settings, name);
@@ -323,9 +326,12 @@ class TargetReader {
     TermConfig term;
     term.name = node.text;
     if (node.is_quoted) {
-      if (std::filesystem::path(node.text).extension() != ".safetensors") {
+      if (!is_weights_name(node.text)) {
         refuse_name(node, key,
-                    "'" + node.text + "' must be a weights file, whose name ends in .safetensors");
+                    "'" + node.text +
+                        "' must be a weights file, whose name ends in .safetensors, a program, "
+                        "whose name ends in .ts or .pt2, or a folder, whose name has no dot or "
+                        "ends in /");
       }
       term.weights = beside(directory_, node.text);
       term.is_quoted = true;

@@ -16,6 +16,7 @@
 #include "motet/io.hpp"
 #include "motet/report.hpp"
 #include "preset_start.hpp"
+#include "run_pretrained.hpp"
 #include "run_target.hpp"
 #include "sample_run.hpp"
 
@@ -32,7 +33,7 @@ Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
     if (!term.file().empty()) {
-      sources[term.name] = {detail::file_hash(term.file()), read_safetensors(term.file()).metadata};
+      sources[term.name] = detail::weights_source(term);
     }
   }
   return sources;

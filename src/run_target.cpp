@@ -12,8 +12,8 @@
 
 #include "config_classes.hpp"
 #include "motet/error.hpp"
-#include "motet/io.hpp"
 #include "run_detail.hpp"
+#include "run_pretrained.hpp"
 
 namespace motet {
 namespace detail {
@@ -33,9 +33,7 @@ Named load_term(const SampleConfig& config, const TermConfig& term) {
                               ? term.likelihood
                               : load_classifier(*term.classifier, term.name, config.device)};
   }
-  ModelPtr model = term.law ? ModelPtr(term.law)
-                            : network_model(load_weights(term.weights), term.name, config.compute,
-                                            config.device);
+  ModelPtr model = term.law ? ModelPtr(term.law) : load_network(config, term);
   return {.model = term.score_only ? score_only(std::move(model)) : model, .likelihood = nullptr};
 }
 

@@ -448,6 +448,16 @@ std::vector<std::string> Settings::names_under(const std::string& prefix) const 
   return names;
 }
 
+std::vector<std::string> Settings::keys_in(const std::string& table) const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) {
+    if (name.rfind('.') == table.size() && name.rfind(table, 0) == 0) {
+      names.push_back(name);
+    }
+  }
+  return names;
+}
+
 bool Settings::is_override(const std::string& name) const {
   return given(name) && entries_.at(name).where == kOverride;
 }
@@ -509,9 +519,15 @@ std::string Settings::resolved_toml() const {
       order.push_back(item.first);
     }
   }
-  const std::vector<std::string> models = names_under("model");
-  for (size_t i = 0; i < models.size(); ++i) {
-    order.insert(order.begin() + 1 + static_cast<int64_t>(i), "model." + models[i]);
+  auto place = order.begin() + 1;
+  for (const std::string& model : names_under("model")) {
+    const std::string name = "model." + model;
+    place = order.insert(place, name) + 1;
+    for (const auto& item : tables) {  // [model.NAME.inputs]
+      if (item.first.rfind(name + ".", 0) == 0) {
+        place = order.insert(place, item.first) + 1;
+      }
+    }
   }
   std::string out;
   for (const std::string& table : order) {

@@ -96,6 +96,8 @@ class Settings {
   }
   /// Names N of the keys "prefix.N.*", in the order of the file.
   std::vector<std::string> names_under(const std::string& prefix) const;
+  /// The given keys "table.N", N without dots.
+  std::vector<std::string> keys_in(const std::string& table) const;
   /// Whether the value comes from an override instead of the file.
   bool is_override(const std::string& name) const;
   /// "config: FILE:LINE: NAME: ", for messages about what is inside a value; "" for a target from an

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "motet/likelihood.hpp"
 #include "motet/model.hpp"
@@ -21,6 +23,12 @@ struct PretrainedOptions {
   /// class ("class_labels"), embeddings of a text. One row, the same for all chains: a number or
   /// (*shape) or (1, *shape). Which there are: `motet info`.
   std::map<std::string, Tensor> inputs = {};
+  /// > 0: only so many of the noise levels that the network was trained on, evenly spread, the first
+  /// and the last among them (respacing, Nichol and Dhariwal 2021); 0: all.
+  int64_t num_levels = 0;
+  /// Load a network whose sampler clips or thresholds its estimates of x_0. motet does neither: the
+  /// samples are those of the unclipped law.
+  bool ignore_clipping = false;
 };
 
 /// What a path holds, by a look at its name and its config: what load_pretrained() would load.
@@ -31,6 +39,14 @@ enum class PretrainedKind {
   exported_program,  ///< a TorchScript or AOTInductor file with its motet.json beside it
 };
 PretrainedKind pretrained_kind(const std::string& path);
+
+/// The files below or beside `path` that decide what load_pretrained() makes of it, in a fixed order;
+/// none for PretrainedKind::none. Reads names only, and an index of shards.
+std::vector<std::string> pretrained_files(const std::string& path);
+
+/// Rows "name, text" of what a path holds: architecture, number of weights, shapes, inputs, schedule,
+/// prediction. Reads no weight. Throws as load_pretrained(), but asks for no inputs.
+std::vector<std::pair<std::string, std::string>> describe_pretrained(const std::string& path);
 
 /// A network of other people's as a model: any of the below, by what the path holds. Points are the
 /// network's own (images in [-1, 1] mostly), (C, H, W) of an image. Results come back on the device

@@ -37,17 +37,34 @@ struct ClassifierConfig {
   int64_t label = 0;  ///< the class that it stands for
 };
 
+/// An input of a pretrained network: a number, or a file with a tensor.
+struct InputConfig {
+  double number = 0.0;
+  std::string file = {};  ///< path of a .npy or .safetensors file; empty: the number
+  bool operator==(const InputConfig&) const = default;
+};
+
+/// What a config says of a pretrained network beside its path; see PretrainedOptions.
+struct PretrainedConfig {
+  std::map<std::string, InputConfig> inputs = {};
+  int64_t num_levels = 0;  ///< 0: all
+  bool ignore_clipping = false;
+  bool operator==(const PretrainedConfig&) const = default;
+  bool is_default() const { return *this == PretrainedConfig{}; }
+};
+
 /// One part of the target, as the config has it: a weights file, an analytic law, a likelihood or a
 /// classifier.
 struct TermConfig {
-  std::string name;          ///< of its table or law; of a file in an expression, its path there
-  std::string weights;       ///< path of a safetensors file; empty for the others
-  AnalyticPtr law;           ///< null for the others
-  LikelihoodPtr likelihood;  ///< null for the others
+  std::string name;     ///< of its table or law; of a file in an expression, its path there
+  std::string weights;  ///< path of a weights file or a pretrained network; empty for the others
+  AnalyticPtr law;      ///< null for the others
+  LikelihoodPtr likelihood;                    ///< null for the others
   std::optional<ClassifierConfig> classifier;  ///< a likelihood that is still to be loaded
   double exponent = 1.0;                       ///< in the product; 1 where there is a target
   bool score_only = false;                     ///< hide the log density
   bool is_quoted = false;                      ///< a file that an expression names in quotes
+  PretrainedConfig pretrained;                 ///< how `weights` of other people's are run
 
   /// Whether it conditions laws instead of being one.
   bool conditions() const { return likelihood != nullptr || classifier.has_value(); }
