@@ -144,8 +144,9 @@ void show_target(const SampleOptions& options) {
 }
 
 void show_network(const std::string& path) {
+  const auto rows = describe_pretrained(path);
   print_line(std::cout, "network", path);
-  for (const auto& [name, text] : describe_pretrained(path)) {
+  for (const auto& [name, text] : rows) {
     print_line(std::cout, name, printable(text));
   }
 }

@@ -3,6 +3,7 @@
 #include "nets/unet2d.hpp"
 
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
 #include <torch/types.h>
 
 #include <cmath>
@@ -91,6 +92,30 @@ TEST(UNet2DGolden, PassesWithAGraphAgreeWithoutOne) {
                                          floats(golden()["cases"]["base"]["times"]), {});
   EXPECT_TRUE(f.requires_grad());
   EXPECT_LT(largest_difference(f.detach(), golden()["cases"]["base"]["output"]), kTolerance);
+}
+
+// What training an energy needs: the gradient of sum(dE/dx), E = ||f||^2, in a weight.
+TEST(UNet2DGolden, PassesCanBeDifferentiatedTwice) {
+  const auto architecture = detail::unet2d(
+      detail::unet2d_config(golden().at("cases").at("one_block").at("config"), "one_block"));
+  TensorMap tensors = weights_of(*architecture);
+  for (auto& [name, tensor] : tensors) {
+    tensor = tensor.to(at::kDouble);
+  }
+  const Tensor start = tensors.at("mid_block.attentions.0.to_q.bias");
+  const Tensor x = images(*architecture).narrow(0, 0, 1).to(at::kDouble).requires_grad_(true);
+  const auto slope_sum = [&](const Tensor& bias) {
+    tensors["mid_block.attentions.0.to_q.bias"] = bias;
+    const Tensor f = architecture->forward(tensors, x, at::full({1}, 3.0), {});
+    return torch::autograd::grad({f.square().sum()}, {x}, {}, true, true)[0].sum();
+  };
+  const Tensor weight = start.clone().requires_grad_(true);
+  const Tensor gradient = torch::autograd::grad({slope_sum(weight)}, {weight})[0];
+  Tensor shift = at::zeros_like(start);
+  shift[0] = 1e-5;
+  const double slope =
+      ((slope_sum(start + shift) - slope_sum(start - shift)) / 2e-5).item<double>();
+  EXPECT_NEAR(gradient[0].item<double>(), slope, 1e-4 * std::abs(slope) + 1e-7);
 }
 
 TEST(UNet2DGolden, NamesAndShapesAreThoseOfTheStateDict) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "json_object.hpp"
 #include "motet/error.hpp"
@@ -222,8 +223,8 @@ TEST_F(DiffusersFolder, ShardsAreWhereTheirIndexSays) {
 
 TEST_F(DiffusersFolder, AnIndexMayNotLeaveItsFolder) {
   const std::string index = std::string(kWeights) + ".index.json";
-  for (const std::string& file : {"../x.safetensors", "/etc/passwd", "a/x.safetensors", "..",
-                                  "x.bin", "", "a\\x.safetensors"}) {
+  for (const std::string file : {"../x.safetensors", "/etc/passwd", "a/x.safetensors", "..",
+                                 "x.bin", "", "a\\x.safetensors"}) {
     write_text(at(index), Json{{"weight_map", {{"conv_in.bias", file}}}}.dump());
     EXPECT_THROW_MSG(
         load(), DataError,
@@ -511,6 +512,45 @@ TEST(SchedulerConfig, BetasThatGiveNoScheduleAreRefused) {
   const Json json = {
       {"_class_name", "DDPMScheduler"}, {"num_train_timesteps", 2}, {"trained_betas", {0.1, 0.0}}};
   EXPECT_THROW(detail::scheduler_config(json, "x"), DataError);
+}
+
+// Bytes changed, lost or doubled at random: an error of motet's, or a config.
+TEST(UNet2DConfig, SpoiledFilesAreRefusedOrRead) {
+  const std::string config = read_text(kGolden + "pipeline/unet/config.json");
+  const std::string scheduler = read_text(kGolden + "pipeline/scheduler/scheduler_config.json");
+  std::mt19937 random(1);
+  const auto below = [&random](size_t count) { return static_cast<size_t>(random()) % count; };
+  int num_refused = 0;
+  for (int i = 0; i < 2000; ++i) {
+    std::string text = i % 2 == 0 ? config : scheduler;
+    for (size_t change = below(3) + 1; change > 0; --change) {
+      static const std::string kBytes = "0123456789-+.eE{}[]\",:ntfN \\\xff";
+      const size_t place = below(text.size());
+      switch (below(3)) {
+        case 0:
+          text[place] = kBytes[below(kBytes.size())];
+          break;
+        case 1:
+          text.erase(place, below(20));
+          break;
+        default:
+          text.insert(place, text.substr(below(text.size()), below(20)));
+      }
+    }
+    try {
+      const Json json = detail::parse_json_object(text, "x");
+      if (i % 2 == 0) {
+        detail::unet2d(detail::unet2d_config(json, "x"))->expected_tensors();
+      } else {
+        detail::scheduler_config(json, "x");
+      }
+    } catch (const DataError&) {
+      ++num_refused;
+    } catch (const ConfigError&) {
+      ++num_refused;
+    }
+  }
+  EXPECT_GT(num_refused, 1000);
 }
 
 TEST(PretrainedKind, IsToldByNamesOnly) {
