@@ -140,6 +140,9 @@ std::vector<std::pair<std::string, std::string>> describe_pretrained(const std::
   if (pretrained_kind(path) == PretrainedKind::exported_program) {
     return detail::describe_program(path);
   }
+  if (pretrained_kind(path) == PretrainedKind::guided_diffusion) {
+    return detail::describe_network(detail::read_guided_diffusion(path));
+  }
   const ModelPtr model = load_pretrained(path, path);
   std::vector<std::pair<std::string, std::string>> rows = {
       {"event shape", detail::shape_text(model->event_shape())},

@@ -51,4 +51,7 @@ PretrainedNetwork read_diffusers(const std::string& folder);
 std::vector<std::string> diffusers_files(const std::string& folder);
 bool is_diffusers_folder(const std::string& folder);
 
+/// A folder of guided-diffusion, a network or a classifier. Throws DataError.
+PretrainedNetwork read_guided_diffusion(const std::string& folder);
+
 }  // namespace motet::detail

@@ -12,6 +12,7 @@
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "motet/pretrained.hpp"
+#include "pretrained_detail.hpp"
 
 namespace motet {
 namespace {
@@ -51,12 +52,22 @@ detail::ArchitecturePtr architecture_of(const GuidedFile& file, const std::strin
   }
 }
 
+detail::OutputSpec output_of(const GuidedFile& file) {
+  return {.prediction = file.diffusion.predicts_x_0 ? detail::Prediction::sample
+                                                    : detail::Prediction::epsilon,
+          .schedule = detail::guided_schedule(file.diffusion),
+          .times = detail::guided_times(file.diffusion)};
+}
+
 detail::NetworkPtr open_network(const GuidedFile& file, const std::string& folder,
                                 const PretrainedOptions& options) {
   detail::ArchitecturePtr architecture = architecture_of(file, folder);
-  const TensorFile tensors = read_safetensors(path_in(folder, kTensorsName));
-  return detail::bound_network(std::move(architecture), tensors.tensors, options.inputs,
-                               options.compute, options.device, prefix_of(folder));
+  const TensorFile read = read_safetensors(path_in(folder, kTensorsName));
+  detail::NetworkPtr network =
+      detail::bound_network(std::move(architecture), read.tensors, options.inputs, options.compute,
+                            options.device, prefix_of(folder));
+  detail::check_finite(read.tensors, prefix_of(folder));
+  return network;
 }
 
 }  // namespace
@@ -70,12 +81,15 @@ ModelPtr load_guided_diffusion(const std::string& folder, std::string name,
         "is a classifier (EncoderUNetModel), which has no score; give it as classifier "
         "= \"FOLDER\" with a label, or load it by load_guided_diffusion_classifier()");
   }
-  detail::OutputSpec spec = {.prediction = file.diffusion.predicts_x_0
-                                               ? detail::Prediction::sample
-                                               : detail::Prediction::epsilon,
-                             .schedule = detail::guided_schedule(file.diffusion),
-                             .times = detail::guided_times(file.diffusion)};
-  return detail::prediction_model(open_network(file, folder, options), std::move(spec),
+  if (file.clips && !options.ignore_clipping) {
+    throw ConfigError("guided-diffusion: " + path_in(folder, kJsonName) +
+                      ": clip_denoised = true, but a clipped estimate of x_0 is no score, and "
+                      "Metropolis tests would be wrong; accept the unclipped one with "
+                      "ignore_clipping = true, or write false into the file");
+  }
+  detail::OutputSpec output =
+      detail::respaced(output_of(file), options.num_levels, prefix_of(folder));
+  return detail::prediction_model(open_network(file, folder, options), std::move(output),
                                   std::move(name));
 }
 
@@ -88,14 +102,27 @@ LikelihoodPtr load_guided_diffusion_classifier(const std::string& folder, int64_
         "is no classifier but a UNetModel; give it as weights = \"FOLDER\", or load it "
         "by load_guided_diffusion()");
   }
-  detail::ClassifierSpec spec = {.schedule = detail::guided_schedule(file.diffusion),
-                                 .times = detail::guided_times(file.diffusion),
-                                 .label = label};
-  return detail::network_classifier(open_network(file, folder, options), std::move(spec),
-                                    std::move(name));
+  const detail::OutputSpec output =
+      detail::respaced(output_of(file), options.num_levels, prefix_of(folder));
+  return detail::network_classifier(
+      open_network(file, folder, options),
+      {.schedule = output.schedule, .times = output.times, .label = label}, std::move(name));
 }
 
 namespace detail {
+
+PretrainedNetwork read_guided_diffusion(const std::string& folder) {
+  const GuidedFile file = read_guided_file(folder);
+  PretrainedNetwork network = {.architecture = architecture_of(file, folder),
+                               .output = output_of(file)};
+  network.notes.emplace_back("schedule", file.diffusion.noise_schedule + " of " +
+                                             std::to_string(file.diffusion.num_steps) + " steps");
+  if (file.clips) {
+    network.notes.emplace_back("clipping",
+                               "clip_denoised = true; loads with ignore_clipping = true only");
+  }
+  return network;
+}
 
 void save_guided_diffusion(const std::string& folder, const GuidedFile& file,
                            const TensorMap& tensors,

@@ -26,6 +26,8 @@ struct GuidedFile {
   bool is_classifier = false;
   AdmConfig network;
   GuidedDiffusion diffusion;
+  /// clip_denoised, of the sampling scripts: x_0 is cut to [-1, 1], which motet does not do.
+  bool clips = false;
 };
 
 /// Reads motet.json: {"format": "guided-diffusion", "network": "UNetModel" or "EncoderUNetModel",

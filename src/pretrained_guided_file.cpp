@@ -163,13 +163,7 @@ AdmConfig take_classifier(JsonObject& flags, JsonObject& constants) {
   return config;
 }
 
-// Flags of scripts that people will try here, with what to do instead.
-void refuse_flags(JsonObject& flags) {
-  if (flags.boolean("clip_denoised", false)) {
-    flags.fail("clip_denoised",
-               "but a score from clipped predictions is no gradient of any density, and Metropolis "
-               "tests would be wrong; leave it out");
-  }
+void refuse_larger(JsonObject& flags) {
   for (const char* key : {"large_size", "small_size"}) {
     if (flags.has(key)) {
       flags.fail(key, "but networks that make images larger (SuperResModel) are not supported");
@@ -342,7 +336,8 @@ GuidedFile parse_guided_file(std::string_view text, const std::string& where) {
   GuidedFile file;
   file.is_classifier = object.text("network", kUNet, {kUNet, kClassifier}) == kClassifier;
   object.finish();
-  refuse_flags(flags);
+  refuse_larger(flags);
+  file.clips = flags.boolean("clip_denoised", false);
   file.diffusion = take_diffusion(flags);
   file.network =
       file.is_classifier ? take_classifier(flags, constants) : take_unet(flags, constants);

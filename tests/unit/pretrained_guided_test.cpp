@@ -269,9 +269,6 @@ TEST(PretrainedGuided, RefusesDescriptionsThatCannotBe) {
        "flags: timestep_respacing = \"ddim999\", but no whole stride takes 999 of 1000 steps"},
       {file_with(R"("timestep_respacing": "0")"),
        "flags: timestep_respacing = \"0\", must keep at least 1 step"},
-      {file_with(R"("clip_denoised": true)"),
-       "flags: clip_denoised = true, but a score from clipped predictions is no gradient of any "
-       "density, and Metropolis tests would be wrong; leave it out"},
       {file_with(R"("large_size": 256)"),
        "flags: large_size = 256, but networks that make images larger (SuperResModel) are not "
        "supported"},
@@ -289,6 +286,44 @@ TEST(PretrainedGuided, SizesThatCannotBeAreTheFilesFlaw) {
                    "guided-diffusion: " + (folder / "motet.json") +
                        ": network: num_channels * channel_mult[0] = 48, must be a multiple of 32, "
                        "the groups of the norms");
+}
+
+TEST(PretrainedGuided, ClippedNetworksLoadOnlyWhenTold) {
+  const test::Folder folder;
+  GuidedFile file = small_file(false);
+  save(folder, file);
+  std::string text = test::read_text(folder / "motet.json");
+  text.replace(text.find("\"class_cond\""), 0, "\"clip_denoised\": true, ");
+  test::write_text(folder / "motet.json", text);
+  PretrainedOptions options = with_class(0);
+  EXPECT_THROW_MSG(load_guided_diffusion(folder.path(), "net", options), ConfigError,
+                   "guided-diffusion: " + (folder / "motet.json") +
+                       ": clip_denoised = true, but a clipped estimate of x_0 is no score, and "
+                       "Metropolis tests would be wrong; accept the unclipped one with "
+                       "ignore_clipping = true, or write false into the file");
+  options.ignore_clipping = true;
+  options.num_levels = 4;
+  EXPECT_EQ(load_guided_diffusion(folder.path(), "net", options)->schedule()->num_levels(), 4);
+}
+
+TEST(PretrainedGuided, DescribesFoldersWithoutTheirWeights) {
+  const test::Folder folder;
+  test::write_text(folder / "model.safetensors", "");
+  test::write_text(folder / "motet.json", detail::guided_file_text(small_file(true)));
+  const auto rows = describe_pretrained(folder.path());
+  EXPECT_EQ(rows.front().second, "EncoderUNetModel(1x4x4)");
+  EXPECT_EQ(rows.back().second, "cosine of 100 steps");
+}
+
+TEST(PretrainedGuided, RefusesWeightsThatAreNotFinite) {
+  const test::Folder folder;
+  const GuidedFile file = small_file(true);
+  detail::TensorMap tensors = tensors_of(file);
+  tensors["out.3.bias"] = at::full({3}, std::nan(""));
+  detail::save_guided_diffusion(folder.path(), file, tensors);
+  EXPECT_THROW_MSG(load_guided_diffusion_classifier(folder.path(), 0, "y"), DataError,
+                   "guided-diffusion: " + folder.path() +
+                       ": tensor \"out.3.bias\" has entries that are not finite");
 }
 
 TEST(PretrainedGuided, FlagsThatDoNotMatterAreKnown) {
