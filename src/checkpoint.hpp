@@ -76,6 +76,7 @@ std::vector<int64_t> unpack_points(const TensorFile& file, const std::string& pa
 
 /// FNV-1a hash of a file's bytes, "fnv1a64:0123456789abcdef"; tells weights files apart.
 std::string file_hash(const std::string& path);
+/// The same of a text.
 std::string text_hash(std::string_view text);
 
 /// What an interrupted run tells its user.

@@ -1,5 +1,5 @@
-// The tree is nlohmann's; depth and repeated keys are watched while it grows, since it would keep the
-// last of two silently.
+// The tree is nlohmann's; depth and repeated keys are watched while it grows, since it would keep
+// the last of two silently.
 #include "json_object.hpp"
 
 #include <algorithm>

@@ -12,8 +12,8 @@
 namespace motet::detail {
 
 /// Parses an object. Throws DataError "WHERE: ..." for text that is not JSON, is nested deeper than
-/// 32, gives a key twice or is no object. NaN and Infinity, which Python writes and JSON lacks, come
-/// out as the texts "NaN", "Infinity" and "-Infinity": no number accepts them.
+/// 32, gives a key twice or is no object. NaN and Infinity, which Python writes and JSON lacks,
+/// come out as the texts "NaN", "Infinity" and "-Infinity": no number accepts them.
 nlohmann::json parse_json_object(std::string_view text, const std::string& where);
 
 /// The members of one object by name. Every error is a DataError "WHERE: KEY = VALUE, must be ...".

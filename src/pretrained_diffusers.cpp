@@ -1,5 +1,5 @@
-// Folders of diffusers: config.json -> architecture, safetensors (one file, or shards by their index)
-// -> tensors, scheduler_config.json -> noise levels and what the output means.
+// Folders of diffusers: config.json -> architecture, safetensors (one file, or shards by their
+// index) -> tensors, scheduler_config.json -> noise levels and what the output means.
 #include <torch/types.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 // scheduler_config.json of diffusers 0.42.1 -> noise levels, times and what the network predicts.
-// Their schedules are computed in float32, and networks were trained on just those numbers: the same
-// operations in float32 give them here. Settings that only tell a sampler of diffusers how to walk
-// (timestep_spacing, solver_order, ...) are allowed and of no matter.
+// Their schedules are computed in float32, and networks were trained on just those numbers: the
+// same operations in float32 give them here. Settings that only tell a sampler of diffusers how to
+// walk (timestep_spacing, solver_order, ...) are allowed and of no matter.
 #include <torch/types.h>
 
 #include <algorithm>
@@ -161,8 +161,8 @@ void set_levels(OutputSpec& output, const at::Tensor& betas, const std::string& 
   }
 }
 
-// sigma from sigma_min to sigma_max in equal steps of log sigma; the network sees x_0 + sigma n, its
-// time is sigma, and it gives the score of that (Song et al. 2021).
+// sigma from sigma_min to sigma_max in equal steps of log sigma; the network sees x_0 + sigma n,
+// its time is sigma, and it gives the score of that (Song et al. 2021).
 OutputSpec exploding(JsonObject& object) {
   const int64_t num_levels = object.integer("num_train_timesteps", 2000, 2, kMaxLevels);
   const double low = object.number("sigma_min", 0.01, 1e-6, 1e6);

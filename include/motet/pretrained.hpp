@@ -23,8 +23,8 @@ struct PretrainedOptions {
   /// class ("class_labels"), embeddings of a text. One row, the same for all chains: a number or
   /// (*shape) or (1, *shape). Which there are: `motet info`.
   std::map<std::string, Tensor> inputs = {};
-  /// > 0: only so many of the noise levels that the network was trained on, evenly spread, the first
-  /// and the last among them (respacing, Nichol and Dhariwal 2021); 0: all.
+  /// > 0: only so many of the noise levels that the network was trained on, evenly spread, the
+  /// first and the last among them (respacing, Nichol and Dhariwal 2021); 0: all.
   int64_t num_levels = 0;
   /// Load a network whose sampler clips or thresholds its estimates of x_0. motet does neither: the
   /// samples are those of the unclipped law.
@@ -41,21 +41,21 @@ enum class PretrainedKind {
 };
 PretrainedKind pretrained_kind(const std::string& path);
 
-/// The files below or beside `path` that decide what load_pretrained() makes of it, in a fixed order;
-/// none for PretrainedKind::none. Reads names only, and an index of shards.
+/// The files below or beside `path` that decide what load_pretrained() makes of it, in a fixed
+/// order; none for PretrainedKind::none. Reads names only, and an index of shards.
 std::vector<std::string> pretrained_files(const std::string& path);
 
-/// Rows "name, text" of what a path holds: architecture, number of weights, shapes, inputs, schedule,
-/// prediction. Reads no weight. Throws as load_pretrained(), but asks for no inputs.
+/// Rows "name, text" of what a path holds: architecture, number of weights, shapes, inputs,
+/// schedule, prediction. Reads no weight. Throws as load_pretrained(), but asks for no inputs.
 std::vector<std::pair<std::string, std::string>> describe_pretrained(const std::string& path);
 
 /// A network of other people's as a model: any of the below, by what the path holds. Points are the
 /// network's own (images in [-1, 1] mostly), (C, H, W) of an image. Results come back on the device
 /// of x; on the CPU a row's bits do not depend on the batch. Peak memory does not grow with the
-/// batch. Throws ConfigError for options that do not fit the network (a missing class), for settings
-/// that motet does not support and for a sampler that clips or thresholds, each named; DataError for
-/// files that are missing, broken or of another network. A .pt or .ckpt, which is a pickle, is
-/// refused unread.
+/// batch. Throws ConfigError for options that do not fit the network (a missing class), for
+/// settings that motet does not support and for a sampler that clips or thresholds, each named;
+/// DataError for files that are missing, broken or of another network. A .pt or .ckpt, which is a
+/// pickle, is refused unread.
 ModelPtr load_pretrained(const std::string& path, std::string name,
                          const PretrainedOptions& options = {});
 

@@ -1,5 +1,5 @@
-// motet info FILE: what a weights file, a network, samples, a run or a config is. motet info --target EXPR: what
-// an expression stands for. motet info --keys: the table of config keys.
+// motet info FILE: what a weights file, a network, samples, a run or a config is. motet info
+// --target EXPR: what an expression stands for. motet info --keys: the table of config keys.
 #include <torch/types.h>
 
 #include <algorithm>

@@ -3,8 +3,8 @@
 // but the last), through a middle, and up again; every layer on the way up sees, joined to its
 // channels, the output of its counterpart on the way down.
 //
-// A network is a plan of layers, made once from the config: the list of tensors and the forward pass
-// both walk it, so no name stands twice.
+// A network is a plan of layers, made once from the config: the list of tensors and the forward
+// pass both walk it, so no name stands twice.
 #include "nets/unet2d.hpp"
 
 #include <torch/types.h>

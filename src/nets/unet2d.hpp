@@ -1,5 +1,5 @@
-// UNet2DModel of diffusers (0.42.1) as an architecture: what its config.json says, its tensors by the
-// names of its files, and its forward pass.
+// UNet2DModel of diffusers (0.42.1) as an architecture: what its config.json says, its tensors by
+// the names of its files, and its forward pass.
 #pragma once
 
 #include <cstdint>
@@ -67,8 +67,9 @@ struct UNet2DConfig {
 };
 inline constexpr int64_t kMaxUNet2DSize = 65536;
 
-/// From the object of a config.json. Throws DataError "WHERE: ..." for unknown keys, wrong types and
-/// numbers out of range, ConfigError for blocks and settings that diffusers has and motet has not.
+/// From the object of a config.json. Throws DataError "WHERE: ..." for unknown keys, wrong types
+/// and numbers out of range, ConfigError for blocks and settings that diffusers has and motet has
+/// not.
 UNet2DConfig unet2d_config(const nlohmann::json& json, const std::string& where);
 /// The config.json that gives it again, all keys but dropout's.
 nlohmann::json to_json(const UNet2DConfig& config);

@@ -1,5 +1,5 @@
-// The layers that UNet2DModel's blocks are made of: each is data (its name, sizes, options) with the
-// tensors that it has and its forward pass.
+// The layers that UNet2DModel's blocks are made of: each is data (its name, sizes, options) with
+// the tensors that it has and its forward pass.
 #pragma once
 
 #include <ATen/core/Tensor.h>

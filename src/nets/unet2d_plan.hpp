@@ -1,5 +1,5 @@
-// Which layers a UNet2DModel has: made from its config once, walked by the list of its tensors and by
-// its forward pass.
+// Which layers a UNet2DModel has: made from its config once, walked by the list of its tensors and
+// by its forward pass.
 #pragma once
 
 #include <optional>
