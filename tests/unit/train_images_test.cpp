@@ -70,8 +70,8 @@ TrainState trained(const TrainConfig& config, const ImageTraining& training, con
 TEST(TrainImages, HeldOutLossFallsForEveryPrediction) {
   const DataSetPtr data = digits(false);
   for (const char* prediction : {"epsilon", "v_prediction", "sample"}) {
-    TrainConfig config = short_training(120);
-    config.held_out_every = 60;
+    TrainConfig config = short_training(50);
+    config.held_out_every = 25;
     const ImageTraining training = detail::image_training(unet(prediction), *data, config.schedule);
     const TrainState state = trained(config, training, data);
     ASSERT_EQ(state.held_out.size(), 2U);
@@ -84,8 +84,9 @@ TEST(TrainImages, HeldOutLossFallsForEveryPrediction) {
 TEST(TrainImages, EnergiesTrainByTheirGradient) {
   const DataSetPtr data = digits(false);
   for (const char* prediction : {"energy_norm", "energy_residual"}) {
-    TrainConfig config = short_training(60);
-    config.held_out_every = 1;
+    TrainConfig config = short_training(12);
+    config.warmup_steps = 0;
+    config.held_out_every = 3;
     const ImageTraining training = detail::image_training(unet(prediction), *data, config.schedule);
     const TrainState state = trained(config, training, data);
     EXPECT_LT(state.held_out.back().mean, 0.7 * state.held_out.front().mean) << prediction;
@@ -118,8 +119,8 @@ TEST(TrainImages, APositionIsLearned) {
 
 TEST(TrainImages, AClassifierLearnsDigits) {
   const DataSetPtr data = digits(true);
-  TrainConfig config = short_training(60);
-  config.held_out_every = 60;
+  TrainConfig config = short_training(150);
+  config.held_out_every = 150;
   const ImageTraining training =
       detail::image_training({.architecture = "encoder_unet", .config = kEncoder, .prediction = ""},
                              *data, config.schedule);
