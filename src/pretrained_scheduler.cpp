@@ -220,9 +220,13 @@ SchedulerConfig scheduler_config(const nlohmann::json& json, const std::string& 
   }
   const SchedulerKind& kind = kind_of(name, where);
   const std::string prediction = object.text("prediction_type", "epsilon");
-  if (prediction != "epsilon" && prediction != "sample" && prediction != "v_prediction") {
+  // The last two are motet's own: it writes them for the energies that it trains.
+  static const std::array<const char*, 5> kTypes = {"epsilon", "sample", "v_prediction",
+                                                    "energy_norm", "energy_residual"};
+  if (std::find(kTypes.begin(), kTypes.end(), prediction) == kTypes.end()) {
     refuse(where, "prediction_type = " + quoted_text(prediction) +
-                      ", must be one of \"epsilon\", \"sample\", \"v_prediction\"");
+                      ", must be one of \"epsilon\", \"sample\", \"v_prediction\", "
+                      "\"energy_norm\", \"energy_residual\"");
   }
   if (object.boolean("use_flow_sigmas", false)) {
     refuse(where, "use_flow_sigmas is true: the network was trained on flows, not on noise levels");

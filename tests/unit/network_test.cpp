@@ -171,7 +171,7 @@ TEST(PredictionModel, RefusesWhatDoesNotFit) {
                    "sample on the model's own schedule");
   EXPECT_THROW_MSG(detail::prediction_from("noise"), ConfigError,
                    "prediction = \"noise\" is not known; allowed: epsilon, sample, v_prediction, "
-                   "score, energy_norm, energy_residual");
+                   "score, energy_norm, energy_residual, energy");
 }
 
 // f = conv(x) + class + bias time: small, but with all that a network of images has.

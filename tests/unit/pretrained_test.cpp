@@ -387,7 +387,7 @@ TEST_F(DiffusersFolder, SchedulersThatMotetLacksAreNamed) {
        "LMSDiscreteScheduler, HeunDiscreteScheduler, KDPM2DiscreteScheduler, ScoreSdeVeScheduler"},
       {"prediction_type", "\"flow_prediction\"",
        "prediction_type = \"flow_prediction\", must be one of \"epsilon\", \"sample\", "
-       "\"v_prediction\""},
+       "\"v_prediction\", \"energy_norm\", \"energy_residual\""},
       {"use_flow_sigmas", "true",
        "use_flow_sigmas is true: the network was trained on flows, not on noise levels"},
   };

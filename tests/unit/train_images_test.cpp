@@ -11,6 +11,7 @@
 
 #include "motet/error.hpp"
 #include "motet/io.hpp"
+#include "motet/pretrained.hpp"
 #include "motet/run.hpp"
 #include "nets/unet2d.hpp"
 #include "run_images.hpp"
@@ -119,8 +120,10 @@ TEST(TrainImages, APositionIsLearned) {
 
 TEST(TrainImages, AClassifierLearnsDigits) {
   const DataSetPtr data = digits(true);
-  TrainConfig config = short_training(150);
-  config.held_out_every = 150;
+  TrainConfig config = short_training(60);
+  config.batch_size = 64;
+  config.held_out_every = 60;
+  config.held_out_size = 400;
   const ImageTraining training =
       detail::image_training({.architecture = "encoder_unet", .config = kEncoder, .prediction = ""},
                              *data, config.schedule);
@@ -179,6 +182,21 @@ std::string digits_config(const std::string& more) {
          "[schedule]\ntype = \"linear\"\nnum_levels = 1000\n"
          "[train]\nnum_steps = 2\nbatch_size = 4\nheld_out_size = 10\n" +
          more;
+}
+
+TEST(TrainImages, EnergiesLoadAgainAsModelsWithDensities) {
+  for (const char* prediction : {"energy_norm", "energy_residual"}) {
+    const test::Folder folder;
+    std::string toml = digits_config("");
+    toml.insert(toml.find("[schedule]"), std::string("prediction = \"") + prediction + "\"\n");
+    RunFiles files;
+    files.weights = folder / "digits";
+    run_train(parse_train_config(toml), files);
+    const ModelPtr model = load_pretrained(files.weights, "digits");
+    EXPECT_TRUE(model->is_exact());
+    const Eval eval = model->evaluate(at::ones({2, 1, 8, 8}), model->schedule()->level(10));
+    EXPECT_TRUE(eval.log_density.isfinite().all().item<bool>());
+  }
 }
 
 TEST(TrainImages, WritesAFolderThatGivesTheSameOutputs) {
