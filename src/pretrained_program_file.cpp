@@ -42,13 +42,6 @@ constexpr Words<ProgramReturns, 3> kReturns = {
     {{ProgramReturns::output, "output"},
      {ProgramReturns::energy, "energy"},
      {ProgramReturns::energy_and_gradient, "energy_and_gradient"}}};
-constexpr Words<Prediction, 7> kPredictions = {{{Prediction::epsilon, "epsilon"},
-                                                {Prediction::sample, "sample"},
-                                                {Prediction::v_prediction, "v_prediction"},
-                                                {Prediction::score, "score"},
-                                                {Prediction::energy_norm, "energy_norm"},
-                                                {Prediction::energy_residual, "energy_residual"},
-                                                {Prediction::energy, "energy"}}};
 constexpr Words<Coordinates, 2> kCoordinates = {
     {{Coordinates::variance_preserving, "variance_preserving"},
      {Coordinates::variance_exploding, "variance_exploding"}}};

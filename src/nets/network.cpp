@@ -32,15 +32,6 @@ using detail::shape_text;
 using detail::TensorMap;
 using detail::with_rows;
 
-constexpr detail::Words<Prediction, 7> kPredictions = {
-    {{Prediction::epsilon, "epsilon"},
-     {Prediction::sample, "sample"},
-     {Prediction::v_prediction, "v_prediction"},
-     {Prediction::score, "score"},
-     {Prediction::energy_norm, "energy_norm"},
-     {Prediction::energy_residual, "energy_residual"},
-     {Prediction::energy, "energy"}}};
-
 int64_t numbers_of(const std::vector<int64_t>& shape) { return c10::multiply_integers(shape); }
 
 [[noreturn]] void fail_input(const std::string& prefix, const std::string& name,

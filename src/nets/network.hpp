@@ -14,6 +14,7 @@
 
 #include "motet/model.hpp"
 #include "nets/tensors.hpp"
+#include "nets/words.hpp"
 
 namespace motet::detail {
 
@@ -109,6 +110,15 @@ enum class Prediction {
   energy_residual,  ///< log p = -||f - x||^2 / sigma
   energy,           ///< log p = -E, of a program that is an energy itself
 };
+/// Their words in files and configs.
+inline constexpr Words<Prediction, 7> kPredictions = {
+    {{Prediction::epsilon, "epsilon"},
+     {Prediction::sample, "sample"},
+     {Prediction::v_prediction, "v_prediction"},
+     {Prediction::score, "score"},
+     {Prediction::energy_norm, "energy_norm"},
+     {Prediction::energy_residual, "energy_residual"},
+     {Prediction::energy, "energy"}}};
 std::string to_string(Prediction prediction);
 /// Throws ConfigError naming the allowed words.
 Prediction prediction_from(const std::string& name);
