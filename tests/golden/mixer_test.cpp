@@ -113,7 +113,8 @@ std::string written(const Folder& folder, const std::string& bytes) {
 }
 
 TEST(Mixer, AgreesWithNumpy) {
-  for (const nlohmann::json& row : read_golden("mixer").at("cases")) {
+  const nlohmann::json golden = read_golden("mixer");
+  for (const nlohmann::json& row : golden.at("cases")) {
     const MixerConfig config = config_of(row.at("config"));
     const auto architecture = detail::mixer_architecture(config);
     const auto values = row.at("output").get<std::vector<double>>();
