@@ -4,21 +4,15 @@
 // usage: bench_batched [--seconds S] [--repeats N] [--largest B] [--threads N]
 // [--clock wall|cpu]
 //
-// Every repetition times all ways one after the other; the medians over repetitions of the ratios
-// within each are what counts, since machines differ and are shared. A number of networks and
-// a batch size, up to `largest`, are repeated for `seconds`, `repeats` times at least. Prints one
-// JSON object. Fails where two ways disagree.
+// A number of networks and a batch size, up to `largest`, are repeated for `seconds`, `repeats` times
+// at least, all ways in turn. Prints one JSON object. Fails where two ways disagree.
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 #include <functional>
 #include <iostream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -27,13 +21,14 @@
 #include "nets/engine.hpp"
 #include "nets/network_batch.hpp"
 #include "nets/residual_mlp.hpp"
+#include "timing.hpp"
 
 namespace {
 
+using bench::Options;
 using motet::Compute;
 using motet::ModelPtr;
 using motet::detail::TensorMap;
-using Options = std::map<std::string, std::string>;
 
 constexpr int64_t kLevel = 10;
 
@@ -166,34 +161,13 @@ void check(const std::vector<Way>& ways) {
   }
 }
 
-// The CPU clock sums over threads, so it is for --threads 1; on a machine that others use too it is
-// the steadier of the two.
-double now(bool cpu_clock) {
-  if (cpu_clock) {
-    return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
-  }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now().time_since_epoch();
-  return seconds.count();
-}
-
-double seconds_of(const Way& way, bool cpu_clock) {
-  const double start = now(cpu_clock);
-  way.scores();
-  return now(cpu_clock) - start;
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 // How many times as fast as `base`.
 double speed_up(const Way& way, const Way& base) {
   std::vector<double> ratios;
   for (size_t i = 0; i < way.seconds.size(); ++i) {
     ratios.push_back(base.seconds[i] / way.seconds[i]);
   }
-  return median(ratios);
+  return bench::median(ratios);
 }
 
 nlohmann::json measure(int64_t num_networks, int64_t batch, const Options& options) {
@@ -206,14 +180,15 @@ nlohmann::json measure(int64_t num_networks, int64_t batch, const Options& optio
   double spent = 0.0;
   while (spent < budget || ways.front().seconds.size() < repeats) {
     for (Way& way : ways) {
-      way.seconds.push_back(seconds_of(way, options.at("--clock") == "cpu"));
+      way.seconds.push_back(
+          bench::seconds_of([&way] { way.scores(); }, options.at("--clock") == "cpu"));
       spent += way.seconds.back();
     }
   }
   nlohmann::json json = {{"networks", num_networks}, {"batch", batch}};
   json["repeats"] = ways.front().seconds.size();
   for (const Way& way : ways) {
-    json["milliseconds"][way.name] = median(way.seconds) * 1e3;
+    json["milliseconds"][way.name] = bench::median(way.seconds) * 1e3;
   }
   json["speed_up"] = {{"float32_together", speed_up(ways[1], ways[0])},
                       {"bfloat16_together", speed_up(ways[3], ways[2])},
@@ -222,28 +197,16 @@ nlohmann::json measure(int64_t num_networks, int64_t batch, const Options& optio
   return json;
 }
 
-Options parse(int argc, char** argv) {
-  Options options = {{"--seconds", "0.4"},
-                     {"--repeats", "7"},
-                     {"--largest", "8192"},
-                     {"--threads", "0"},
-                     {"--clock", "wall"}};
-  for (int i = 1; i < argc; i += 2) {
-    if (!options.contains(argv[i]) || i + 1 == argc) {
-      std::cerr << "bench_batched: " << argv[i]
-                << ": unknown or without a value; allowed: --seconds --repeats --largest --threads "
-                   "--clock\n";
-      std::exit(2);
-    }
-    options[argv[i]] = argv[i + 1];
-  }
-  return options;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse(argc, argv);
+  const Options options = bench::parse("bench_batched",
+                                       {{"--seconds", "0.4"},
+                                        {"--repeats", "7"},
+                                        {"--largest", "8192"},
+                                        {"--threads", "0"},
+                                        {"--clock", "wall"}},
+                                       argc, argv);
   if (const int threads = std::stoi(options.at("--threads")); threads > 0) {
     at::set_num_threads(threads);
   }

@@ -5,7 +5,6 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "motet/train.hpp"
+#include "timing.hpp"
 #include "train_pass.hpp"
 
 namespace {
@@ -25,17 +25,6 @@ using motet::detail::Arithmetic;
 
 constexpr int64_t kBatch = 2000;
 constexpr double kGemmFlops = 2.0 * 2048 * 2048 * 2048;
-
-double seconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 /// Operations of the blocks' products in one pass: 3 products for scores (forward, backward,
 /// weights), 6 for energies (twice each).
@@ -101,9 +90,10 @@ int main(int argc, char** argv) {
   std::vector<double> gemm;
   std::map<std::string, std::vector<double>> times, ratios;
   for (int round = -2; round < rounds; ++round) {  // two rounds to warm up
-    const double gemm_time = seconds([&] { at::mm_out(c, a, b); });
+    const double gemm_time = bench::seconds_of([&] { at::mm_out(c, a, b); }, false);
     for (Variant& v : variants) {
-      const double time = seconds([&] { v.pass->gradient(v.weights, v.batch, v.gradient); });
+      const double time =
+          bench::seconds_of([&] { v.pass->gradient(v.weights, v.batch, v.gradient); }, false);
       if (round >= 0) {
         times[v.name].push_back(time);
         ratios[v.name].push_back(flops(v.network) / time / (kGemmFlops / gemm_time));
@@ -117,15 +107,15 @@ int main(int argc, char** argv) {
                            {"threads", at::get_num_threads()},
                            {"batch", kBatch},
                            {"rounds", rounds},
-                           {"gemm_gflops", kGemmFlops / median(gemm) * 1e-9}};
+                           {"gemm_gflops", kGemmFlops / bench::median(gemm) * 1e-9}};
   for (const Variant& v : variants) {
-    const double time = median(times[v.name]);
+    const double time = bench::median(times[v.name]);
     report["passes"][v.name] = {
         {"milliseconds", 1e3 * time},
         {"fastest_milliseconds",
          1e3 * *std::min_element(times[v.name].begin(), times[v.name].end())},
         {"gflops", flops(v.network) / time * 1e-9},
-        {"ratio_to_gemm", median(ratios[v.name])}};
+        {"ratio_to_gemm", bench::median(ratios[v.name])}};
   }
   std::cout << report.dump(2) << "\n";
 }

@@ -458,24 +458,44 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   return state;
 }
 
-std::string file_hash(const std::string& path) {
-  uint64_t hash = 14695981039346656037ULL;
-  const InputFile file(path, "read");  // not mapped: a data set's file may change meanwhile
-  constexpr int64_t kChunk = int64_t{1} << 20;
-  std::string chunk;
-  for (int64_t offset = 0; offset < file.size(); offset += kChunk) {
-    chunk.resize(static_cast<size_t>(std::min(kChunk, file.size() - offset)));
-    file.read(chunk.data(), static_cast<int64_t>(chunk.size()), offset);
-    for (const char c : chunk) {
-      hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-    }
+namespace {
+
+constexpr uint64_t kHashStart = 14695981039346656037ULL;
+
+void add_to_hash(uint64_t& hash, std::string_view bytes) {
+  for (const char c : bytes) {
+    hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
   }
+}
+
+std::string hash_text(uint64_t hash) {
   static const char* const kDigits = "0123456789abcdef";
   std::string text = "fnv1a64:";
   for (int shift = 60; shift >= 0; shift -= 4) {
     text += kDigits[(hash >> shift) & 15U];
   }
   return text;
+}
+
+}  // namespace
+
+std::string text_hash(std::string_view text) {
+  uint64_t hash = kHashStart;
+  add_to_hash(hash, text);
+  return hash_text(hash);
+}
+
+std::string file_hash(const std::string& path) {
+  uint64_t hash = kHashStart;
+  const InputFile file(path, "read");  // not mapped: a data set's file may change meanwhile
+  constexpr int64_t kChunk = int64_t{1} << 20;
+  std::string chunk;
+  for (int64_t offset = 0; offset < file.size(); offset += kChunk) {
+    chunk.resize(static_cast<size_t>(std::min(kChunk, file.size() - offset)));
+    file.read(chunk.data(), static_cast<int64_t>(chunk.size()), offset);
+    add_to_hash(hash, chunk);
+  }
+  return hash_text(hash);
 }
 
 std::string interrupted_text(const std::string& checkpoint) {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "motet/io.hpp"
 #include "motet/run.hpp"
@@ -75,6 +76,8 @@ std::vector<int64_t> unpack_points(const TensorFile& file, const std::string& pa
 
 /// FNV-1a hash of a file's bytes, "fnv1a64:0123456789abcdef"; tells weights files apart.
 std::string file_hash(const std::string& path);
+/// The same of a text.
+std::string text_hash(std::string_view text);
 
 /// What an interrupted run tells its user.
 std::string interrupted_text(const std::string& checkpoint);

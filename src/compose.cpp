@@ -11,12 +11,15 @@
 #include "compose_tree.hpp"
 #include "error_shape.hpp"
 #include "motet/error.hpp"
+#include "tapestry_detail.hpp"
 
 namespace motet {
 namespace {
 
+using detail::check_schedules;
 using detail::Composition;
 using detail::Node;
+using detail::Scheduled;
 using detail::shape_text;
 using detail::Tree;
 
@@ -60,26 +63,11 @@ void check_shape(const Model& model, const Model& first, const std::string& wher
   }
 }
 
-struct Scheduled {
-  std::string name;
-  std::optional<NoiseSchedule> schedule;
-};
-
-// Networks know only the levels they were trained on: all must be the same ones.
-void check_schedules(const std::string& function, const std::vector<Scheduled>& parts) {
-  const Scheduled* known = nullptr;
-  for (const Scheduled& part : parts) {
-    if (!part.schedule) {
-      continue;
-    }
-    if (known != nullptr && !part.schedule->same_levels(*known->schedule)) {
-      throw ConfigError("compose: " + function + "(): \"" + part.name + "\" was trained for " +
-                        part.schedule->describe() + ", but \"" + known->name + "\" for " +
-                        known->schedule->describe() +
-                        "; all must share one noise schedule: retrain one of them");
-    }
-    known = &part;
-  }
+// Of a canvas no density is known that a ledger could begin with.
+bool has_canvas(const ModelPtr& model) {
+  const std::vector<ModelPtr> parts = leaves(model);
+  return std::any_of(parts.begin(), parts.end(),
+                     [](const ModelPtr& part) { return detail::tapestry_in(*part) != nullptr; });
 }
 
 void check_term(const std::vector<Term>& terms, size_t index) {
@@ -98,6 +86,11 @@ void check_term(const std::vector<Term>& terms, size_t index) {
     throw ConfigError(named +
                       ": a ramp needs a log density, which a conditioned model has only up to a "
                       "constant of the level; ramp its prior");
+  }
+  if (term.ramp && has_canvas(term.model)) {
+    throw ConfigError(named +
+                      ": a ramp needs a normalised log density, which a tapestry has not; ramp "
+                      "factors of its windows");
   }
   check_shape(*term.model, *terms.front().model, where);
 }
@@ -192,6 +185,9 @@ std::string unknown_integral(const ModelPtr& component) {
   if (traits(*component).is_conditioned) {
     return "conditioned, and its integral is not known; condition the mixture instead";
   }
+  if (has_canvas(component)) {
+    return "a tapestry, whose integral is not known; make a tapestry of mixtures instead";
+  }
   if (detail::tree_of(component).root.kind == Node::Kind::product) {
     return "a product, whose integral is not known; give normalised(...), with the log integrals "
            "that measure_normalisers() finds";
@@ -226,6 +222,22 @@ const Model* detail::hidden_model(const Model& model) {
 ModelPtr detail::hidden_model(const ModelPtr& model) {
   const auto* bare = dynamic_cast<const ScoreOnly*>(model.get());
   return bare == nullptr ? nullptr : bare->inner();
+}
+
+void detail::check_schedules(const std::string& function, const std::vector<Scheduled>& parts) {
+  const Scheduled* known = nullptr;
+  for (const Scheduled& part : parts) {
+    if (!part.schedule) {
+      continue;
+    }
+    if (known != nullptr && !part.schedule->same_levels(*known->schedule)) {
+      throw ConfigError("compose: " + function + "(): \"" + part.name + "\" was trained for " +
+                        part.schedule->describe() + ", but \"" + known->name + "\" for " +
+                        known->schedule->describe() +
+                        "; all must share one noise schedule: retrain one of them");
+    }
+    known = &part;
+  }
 }
 
 Ramp ramp_over(const NoiseSchedule& schedule) {

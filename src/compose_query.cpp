@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <sstream>
 
 #include "compose_tree.hpp"
 #include "model_rows.hpp"
 #include "motet/compose.hpp"
+#include "tapestry_detail.hpp"
 
 namespace motet {
 namespace {
@@ -41,34 +41,30 @@ bool is_plain_product(const Model& model) {
   return !found.is_tracked && !found.is_conditioned && !found.has_slope;
 }
 
-double exponent_of(const Node& node, const NoiseLevel* level) {
-  double sum = 0.0;
+// float64, () or (*event) where the coordinates differ.
+Tensor exponents_of(const Tree& tree, const Node& node, const NoiseLevel* level) {
+  Tensor sum = at::scalar_tensor(0.0, at::kDouble);
   switch (node.kind) {
     case Node::Kind::product:
       for (size_t i = 0; i < node.children.size(); ++i) {
         const double power =
             level == nullptr ? node.numbers[i] : detail::exponent_at(node, i, *level);
-        sum += power * exponent_of(node.children[i], level);
+        sum = sum + power * exponents_of(tree, node.children[i], level);
       }
       return sum;
     case Node::Kind::mixture:
-      sum = std::numeric_limits<double>::infinity();
+      sum = exponents_of(tree, node.children.front(), level);
       for (const Node& child : node.children) {
-        sum = std::min(sum, exponent_of(child, level));
+        sum = at::minimum(sum, exponents_of(tree, child, level));
       }
       return sum;
     case Node::Kind::condition:
     case Node::Kind::normalised:
-      return exponent_of(node.children.front(), level);
+      return exponents_of(tree, node.children.front(), level);
     case Node::Kind::leaf:
       break;
   }
-  return 1.0;
-}
-
-double exponent_of(const Model& model, const NoiseLevel* level) {
-  const Tree* tree = tree_in(model);
-  return tree == nullptr ? 1.0 : exponent_of(tree->root, level);
+  return detail::coordinate_exponents(*tree.leaves[node.leaf], level);
 }
 
 void collect(const Node& node, Traits& found) {
@@ -143,6 +139,14 @@ void write_node(const Composition& composed, const Node& node, const std::string
 
 }  // namespace
 
+void detail::merge(const Traits& part, Traits& found) {
+  for (bool Traits::*has :
+       {&Traits::has_mixture, &Traits::is_conditioned, &Traits::has_twist, &Traits::is_approximate,
+        &Traits::has_slope, &Traits::is_tracked, &Traits::divides, &Traits::is_field}) {
+    found.*has = found.*has || part.*has;
+  }
+}
+
 std::vector<Term> factors(const ModelPtr& model) {
   if (const ModelPtr inner = detail::hidden_model(model)) {
     std::vector<Term> all = factors(inner);
@@ -164,23 +168,43 @@ std::vector<Term> factors(const ModelPtr& model) {
   return all;
 }
 
+Tensor detail::coordinate_exponents(const Model& model, const NoiseLevel* level) {
+  if (const Tapestry* tapestry = tapestry_in(model)) {
+    return tapestry->exponents(level);
+  }
+  const Model* inner = hidden_model(model);
+  const Tree* tree = tree_in(inner == nullptr ? model : *inner);
+  return tree == nullptr ? at::scalar_tensor(1.0, at::kDouble)
+                         : exponents_of(*tree, tree->root, level);
+}
+
+Tensor coordinate_exponents(const Model& model, const NoiseLevel& level) {
+  return detail::coordinate_exponents(model, &level);
+}
+
 double total_exponent(const Model& model) {
-  const Model* inner = detail::hidden_model(model);
-  return exponent_of(inner == nullptr ? model : *inner, nullptr);
+  return detail::coordinate_exponents(model, nullptr).min().item<double>();
 }
 
 double total_exponent(const Model& model, const NoiseLevel& level) {
-  const Model* inner = detail::hidden_model(model);
-  return exponent_of(inner == nullptr ? model : *inner, &level);
+  return coordinate_exponents(model, level).min().item<double>();
 }
 
 Traits traits(const Model& model) {
   Traits found;
   const Model* inner = detail::hidden_model(model);
   const auto* composed = dynamic_cast<const Composition*>(inner == nullptr ? &model : inner);
+  if (const detail::Tapestry* tapestry = detail::tapestry_in(model)) {
+    return tapestry->traits();
+  }
   if (composed != nullptr) {
     collect(composed->tree().root, found);
     found.is_tracked = !composed->tracked().empty();
+    for (const ModelPtr& leaf : composed->tree().leaves) {
+      if (const detail::Tapestry* tapestry = detail::tapestry_in(*leaf)) {
+        detail::merge(tapestry->traits(), found);
+      }
+    }
   }
   return found;
 }

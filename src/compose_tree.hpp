@@ -71,4 +71,18 @@ const Model* hidden_model(const Model& model);
 ModelPtr hidden_model(const ModelPtr& model);
 std::string describe_node(const Node& node, const std::vector<ModelPtr>& leaves);
 
+/// A part of a composition, and what it was trained for.
+struct Scheduled {
+  std::string name;
+  std::optional<NoiseSchedule> schedule;
+};
+/// Networks know only the levels they were trained on: throws ConfigError, naming the function,
+/// unless all parts that have a schedule have the same levels.
+void check_schedules(const std::string& function, const std::vector<Scheduled>& parts);
+
+/// Adds what a part has.
+void merge(const Traits& part, Traits& found);
+/// As coordinate_exponents(); without a level: ramps at their end.
+at::Tensor coordinate_exponents(const Model& model, const NoiseLevel* level);
+
 }  // namespace motet::detail

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "config_classes.hpp"
+#include "config_images.hpp"
 #include "config_keys.hpp"
 #include "config_laws.hpp"
 #include "config_target.hpp"
@@ -73,6 +74,17 @@ CheckpointConfig read_checkpoint(const Settings& settings, const std::string& di
     config.path = beside(directory, settings.get<std::string>("checkpoint.path"));
   }
   return config;
+}
+
+PictureConfig read_pictures(const Settings& settings) {
+  const auto range = settings.get<Numbers>("output.image_range");
+  if (range.size() != 2 || !(range[0] < range[1])) {
+    settings.fail("output.image_range", "must be two numbers, black and white, that rise");
+  }
+  return {.low = range[0],
+          .high = range[1],
+          .num_images = settings.get<int64_t>("output.num_images"),
+          .num_columns = settings.get<int64_t>("output.num_columns")};
 }
 
 // One number or a list of them.
@@ -196,17 +208,19 @@ DataConfig read_data(const Settings& settings, const std::string& directory) {
   if (settings.given("data.file")) {
     data.file = beside(directory, settings.get<std::string>("data.file"));
   }
-  const int num_given =
-      (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) + (data.file.empty() ? 0 : 1);
+  detail::read_image_data(settings, directory, data);
+  const int num_given = (data.law ? 1 : 0) + (data.set.empty() ? 0 : 1) +
+                        (data.file.empty() ? 0 : 1) + (data.images.empty() ? 0 : 1);
   data.classes = detail::read_classes(settings, "data.", "data");
   if (settings.given("data.labels")) {
-    if (data.file.empty()) {
-      settings.fail("data.labels", "but data.file is not given; labels are of its rows");
+    if (data.file.empty() && data.images.empty()) {
+      settings.fail("data.labels",
+                    "but neither data.file nor data.images is given; labels are of its rows");
     }
     data.labels = beside(directory, settings.get<std::string>("data.labels"));
   }
   if (num_given != 1) {
-    settings.fail_whole("[data] must have exactly one of set, file and law");
+    settings.fail_whole("[data] must have exactly one of set, file, images and law");
   }
   return data;
 }
@@ -250,6 +264,7 @@ SampleConfig parse_config(std::string_view toml, const std::string& name,
   config.name = name;
   detail::TargetSettings target_settings = detail::read_target(settings, directory);
   config.target = std::move(target_settings.target);
+  config.tapestry = std::move(target_settings.tapestry);
   config.terms = std::move(target_settings.terms);
   if (settings.given_under("schedule")) {
     config.schedule = read_schedule(settings);
@@ -267,6 +282,7 @@ SampleConfig parse_config(std::string_view toml, const std::string& name,
   config.metrics_target = target == "none" ? "" : target;
   config.metrics_num_samples = settings.get<int64_t>("metrics.num_samples");
   config.checkpoint = read_checkpoint(settings, directory);
+  config.pictures = read_pictures(settings);
   config.toml = settings.resolved_toml();
   config.identity = settings.identity();
   return config;
@@ -280,8 +296,11 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   job.name = name;
   job.data = read_data(settings, directory);
   TrainConfig& train = job.train;
-  train.network = read_network(settings);
-  detail::check_classes(settings, job.data, train.network);
+  job.image_network = detail::read_image_network(settings, job.data);
+  if (!job.image_network) {
+    train.network = read_network(settings);
+    detail::check_classes(settings, job.data, train.network);
+  }
   train.schedule = read_schedule(settings);
   train.network.num_levels = train.schedule.num_levels();
   train.num_steps = settings.get<int64_t>("train.num_steps");
@@ -293,6 +312,9 @@ TrainJob parse_train_config(std::string_view toml, const std::string& name,
   train.beta2 = settings.get<double>("train.beta2");
   train.adam_epsilon = settings.get<double>("train.adam_epsilon");
   train.ema_decay = settings.get<double>("train.ema_decay");
+  train.ema_warmup = settings.get<bool>("train.ema_warmup");
+  train.warmup_steps = settings.get<int64_t>("train.warmup_steps");
+  train.drop_probability = settings.get<double>("train.drop_probability");
   train.gradient_clip = settings.get<double>("train.gradient_clip");
   train.mixed_precision = settings.get<bool>("train.mixed_precision");
   train.reference_path = settings.get<bool>("train.reference_path");

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "motet/io.hpp"
+#include "motet/pretrained.hpp"
 
 namespace motet::detail {
 namespace {
@@ -97,8 +98,8 @@ std::vector<Key> classifier_keys(const std::string& prefix) {
   return {
       {.name = prefix + ".classifier",
        .types = {text},
-       .doc = "safetensors file of a trained classifier, relative to the config: the factor "
-              "log p(label | x), to the power of exponent"},
+       .doc = "a trained classifier, relative to the config, a weights file or a folder of "
+              "guided-diffusion: the factor log p(label | x), to the power of exponent"},
       {.name = prefix + ".label",
        .types = {integer},
        .range = {.low = 0.0, .high = kMostLabel},
@@ -140,6 +141,9 @@ std::optional<ClassifierConfig> read_classifier(const Settings& settings, const 
 
 LikelihoodPtr load_classifier(const ClassifierConfig& config, const std::string& name,
                               const std::string& device) {
+  if (pretrained_kind(config.weights) == PretrainedKind::guided_diffusion) {
+    return load_guided_diffusion_classifier(config.weights, config.label, name, {.device = device});
+  }
   if (!config.weights.empty()) {
     return classifier_likelihood(load_weights(config.weights), config.label, name, device);
   }

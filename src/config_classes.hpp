@@ -26,7 +26,8 @@ std::vector<Key> classifier_keys(const std::string& prefix);
 std::optional<ClassifierConfig> read_classifier(const Settings& settings, const std::string& prefix,
                                                 const std::string& name,
                                                 const std::string& directory);
-/// Loads it, called `name`. Throws as load_weights(), classifier_likelihood().
+/// Loads it, called `name`: a weights file, or a folder of guided-diffusion. Throws as load_weights(),
+/// classifier_likelihood(), load_guided_diffusion_classifier().
 LikelihoodPtr load_classifier(const ClassifierConfig& config, const std::string& name,
                               const std::string& device);
 

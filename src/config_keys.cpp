@@ -2,7 +2,10 @@
 #include "config_keys.hpp"
 
 #include "config_classes.hpp"
+#include "config_images.hpp"
 #include "config_laws.hpp"
+#include "config_pretrained.hpp"
+#include "config_tapestry.hpp"
 #include "motet/preset.hpp"
 #include "motet/train.hpp"
 
@@ -134,7 +137,8 @@ std::vector<Key> model_keys() {
   std::vector<Key> keys = {
       {.name = "model.*.weights",
        .types = {text},
-       .doc = "safetensors file of a trained network, relative to the config"},
+       .doc = "a trained network, relative to the config: a weights file, a folder of diffusers or "
+              "guided-diffusion, an exported program (docs/loading.md)"},
       {.name = "model.*.expression",
        .types = {text},
        .doc = "an expression that target, or another expression, uses by this name"},
@@ -146,6 +150,8 @@ std::vector<Key> model_keys() {
        .types = {boolean},
        .doc = "hide the factor's log density, so that ratios integrate its score (false)"},
   };
+  const std::vector<Key> pretrained = pretrained_keys("model.*");
+  keys.insert(keys.end(), pretrained.begin(), pretrained.end());
   const std::vector<Key> law = law_keys("model.*", "an analytic law instead of a network");
   keys.insert(keys.end(), law.begin(), law.end());
   const std::vector<Key> likelihood = likelihood_keys();
@@ -316,6 +322,26 @@ std::vector<Key> anneal_keys() {
        .range = {.low = 0.0, .high = 1.0},
        .doc = "written by motet tune: of its pilot run, one a level with steps",
        .changes_result = false},
+      {.name = "output.image_range",
+       .types = {numbers},
+       .fallback = "[-1.0, 1.0]",
+       .doc = "pictures of images: the values drawn as black and as white",
+       .changes_result = false,
+       .with_table = true},
+      {.name = "output.num_images",
+       .types = {integer},
+       .fallback = "64",
+       .range = counts(1, 4096),
+       .doc = "pictures of images: samples that are drawn, the first ones",
+       .changes_result = false,
+       .with_table = true},
+      {.name = "output.num_columns",
+       .types = {integer},
+       .fallback = "8",
+       .range = counts(1, 256),
+       .doc = "pictures of images: samples a row",
+       .changes_result = false,
+       .with_table = true},
       {.name = "metrics.target",
        .types = {text},
        .fallback = "\"none\"",
@@ -333,14 +359,17 @@ std::vector<Key> data_keys() {
   std::vector<Key> keys = {
       {.name = "data.set",
        .types = {text},
-       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll"},
-       .doc = "a built-in set of points in the plane"},
+       .choices = {"ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll", "scenes"},
+       .doc = "a built-in set of points in the plane; scenes: images of cubes and spheres, each "
+              "with the position of one (docs/training.md)"},
       {.name = "data.file", .types = {text}, .doc = "a .npy file (N, d), relative to the config"},
       {.name = "data.labels",
        .types = {text},
-       .doc = "a .npy file (N) beside data.file: the class of each row, counted from 0; for "
-              "classifiers"},
+       .doc = "the class of each row of data.file or data.images, counted from 0: a .npy file (N), "
+              "or an idx file; for classifiers and networks with num_class_embeds"},
   };
+  const std::vector<Key> images = image_data_keys();
+  keys.insert(keys.end(), images.begin(), images.end());
   const std::vector<Key> law = law_keys("data", "an analytic law, drawn afresh");
   keys.insert(keys.end(), law.begin(), law.end());
   return keys;
@@ -354,43 +383,18 @@ Key by_recipe(Key key, const Value& value) {
 }
 
 std::vector<Key> network_keys() {
-  return {
-      {.name = "network.parameterisation",
+  std::vector<Key> keys = residual_mlp_keys();
+  keys.insert(
+      keys.begin(),
+      {.name = "network.architecture",
        .types = {text},
-       .fallback = "\"score\"",
-       .choices = {"score", "energy_norm", "energy_residual", "classifier"},
-       .doc = "score: the network is eps; energy_norm: E = ||f||^2; energy_residual: "
-              "E = ||f - x||^2, as the reference code has it; classifier: log p(label | x_t) = "
-              "log softmax(f)_label, for guidance, of data with classes"},
-      {.name = "network.width",
-       .types = {integer},
-       .fallback = "128",
-       .range = counts(1, 16384),
-       .doc = "residual stream"},
-      {.name = "network.num_blocks",
-       .types = {integer},
-       .fallback = "4",
-       .range = counts(1, 1000),
-       .doc = "residual blocks"},
-      {.name = "network.widen",
-       .types = {integer},
-       .fallback = "2",
-       .range = counts(1, 64),
-       .doc = "hidden width of a block over width"},
-      {.name = "network.embedding_dim",
-       .types = {integer},
-       .fallback = "32",
-       .range = counts(1, 16384),
-       .doc = "learned embedding of the level"},
-      by_recipe({.name = "network.frequencies",
-                 .types = {numbers},
-                 .fallback = "[]",
-                 .range = {.low = 0.0, .high = kMaxFrequency, .low_open = true},
-                 .doc = "the first layer sees sin(f x) and cos(f x) of every coordinate beside x, "
-                        "for at most 64 f in radians per unit of x",
-                 .may_be_empty = true},
-                train_recipe("motet").network.frequencies),
-  };
+       .fallback = "\"residual_mlp\"",
+       .choices = {"residual_mlp", "unet", "encoder_unet"},
+       .doc = "residual_mlp: of points (d), a weights file; unet: UNet2DModel of diffusers, of "
+              "images, a folder; encoder_unet: guided-diffusion's classifier of images, a folder"});
+  const std::vector<Key> images = image_network_keys();
+  keys.insert(keys.end(), images.begin(), images.end());
+  return keys;
 }
 
 // What a recipe sets beside the network's frequencies.
@@ -459,6 +463,22 @@ std::vector<Key> optimiser_keys() {
        .fallback = "0.999",
        .range = kDecay,
        .doc = "decay of the average that becomes the result"},
+      {.name = "train.ema_warmup",
+       .types = {boolean},
+       .fallback = "false",
+       .doc = "step k's decay is at most (1 + k) / (10 + k): short runs forget the initial "
+              "weights"},
+      {.name = "train.warmup_steps",
+       .types = {integer},
+       .fallback = "0",
+       .range = counts(0),
+       .doc = "steps in which the learning rate grows from 0, evenly"},
+      {.name = "train.drop_probability",
+       .types = {number},
+       .fallback = "0.0",
+       .range = kDecay,
+       .doc = "share of the points whose class or condition the network does not see, for "
+              "classifier-free guidance"},
       {.name = "train.gradient_clip",
        .types = {number},
        .fallback = "0.0",
@@ -467,7 +487,8 @@ std::vector<Key> optimiser_keys() {
       {.name = "train.mixed_precision",
        .types = {boolean},
        .fallback = "false",
-       .doc = "bfloat16 matrix products, float32 master weights"},
+       .doc = "bfloat16 matrix products (networks of images: all activations), float32 master "
+              "weights"},
       {.name = "train.reference_path",
        .types = {boolean},
        .fallback = "false",
@@ -501,14 +522,58 @@ std::vector<Key> joined(std::initializer_list<std::vector<Key>> groups) {
 
 }  // namespace
 
+std::vector<Key> residual_mlp_keys() {
+  std::vector<Key> keys = {
+      {.name = "network.parameterisation",
+       .types = {text},
+       .fallback = "\"score\"",
+       .choices = {"score", "energy_norm", "energy_residual", "classifier"},
+       .doc = "score: the network is eps; energy_norm: E = ||f||^2; energy_residual: "
+              "E = ||f - x||^2, as the reference code has it; classifier: log p(label | x_t) = "
+              "log softmax(f)_label, for guidance, of data with classes"},
+      {.name = "network.width",
+       .types = {integer},
+       .fallback = "128",
+       .range = counts(1, 16384),
+       .doc = "residual stream"},
+      {.name = "network.num_blocks",
+       .types = {integer},
+       .fallback = "4",
+       .range = counts(1, 1000),
+       .doc = "residual blocks"},
+      {.name = "network.widen",
+       .types = {integer},
+       .fallback = "2",
+       .range = counts(1, 64),
+       .doc = "hidden width of a block over width"},
+      {.name = "network.embedding_dim",
+       .types = {integer},
+       .fallback = "32",
+       .range = counts(1, 16384),
+       .doc = "learned embedding of the level"},
+      by_recipe({.name = "network.frequencies",
+                 .types = {numbers},
+                 .fallback = "[]",
+                 .range = {.low = 0.0, .high = kMaxFrequency, .low_open = true},
+                 .doc = "the first layer sees sin(f x) and cos(f x) of every coordinate beside x, "
+                        "for at most 64 f in radians per unit of x",
+                 .may_be_empty = true},
+                train_recipe("motet").network.frequencies),
+  };
+  for (Key& key : keys) {
+    key.only_with = {"network.architecture", {"residual_mlp"}};
+  }
+  return keys;
+}
+
 const std::vector<Key>& sample_keys() {
   static const std::vector<Key> keys = [] {
     std::vector<Key> schedule = schedule_keys();
     for (Key& key : schedule) {
       key.with_table = true;  // without [schedule] the networks' own is used
     }
-    return joined(
-        {run_keys(), model_keys(), kernel_keys(), anneal_keys(), schedule, checkpoint_keys()});
+    return joined({run_keys(), model_keys(), tapestry_keys(), kernel_keys(), anneal_keys(),
+                   schedule, checkpoint_keys()});
   }();
   return keys;
 }

@@ -13,6 +13,8 @@ constexpr Range counts(double low, double high = kMaxCount) { return {.low = low
 
 const std::vector<Key>& sample_keys();
 const std::vector<Key>& train_keys();
+/// Of [network] for the architecture "residual_mlp".
+std::vector<Key> residual_mlp_keys();
 /// Of the tables that read_likelihood() reads; low and high are among the laws' keys.
 std::vector<Key> likelihood_keys();
 

@@ -23,9 +23,20 @@ std::vector<Key> likelihood_keys() {
        .types = {integer},
        .range = {.low = 1.0, .high = kMaxCount},
        .doc = "linear_gaussian with observed: coordinates of a sample"},
+      {.name = "model.*.mask",
+       .types = {text},
+       .doc = "linear_gaussian: in place of observed, a .png or .npy file whose pixels above mid "
+              "grey, or entries > 0, are seen; needs event_shape"},
+      {.name = "model.*.event_shape",
+       .types = {integers},
+       .range = {.low = 1.0, .high = kMaxCount},
+       .doc = "laws and likelihoods: sizes of an event, (channels, height, width) of an image, in "
+              "place of d numbers in a row (docs/images.md)"},
       {.name = "model.*.observation",
        .types = {numbers, text},
-       .doc = "linear_gaussian: y (m), or its .npy file, relative to the config"},
+       .doc =
+           "linear_gaussian: y (m), or its file, relative to the config: .npy (m), or with a mask "
+           "a whole image, .npy or .png (black -1, white 1)"},
       {.name = "model.*.noise_sd",
        .types = {number, numbers},
        .range = kPositive,

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "config_keys.hpp"
+#include "motet/compose.hpp"
 #include "motet/run.hpp"
 
 namespace motet::detail {
@@ -164,7 +165,10 @@ std::vector<Key> law_keys(const std::string& prefix, const std::string& use) {
   };
 }
 
-AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const std::string& name) {
+namespace {
+
+AnalyticPtr read_flat_law(const Settings& settings, const std::string& prefix,
+                          const std::string& name) {
   const bool has_law = settings.given(prefix + "law");
   const std::string law = has_law ? settings.get<std::string>(prefix + "law") : "";
   refuse_other_parameters(settings, prefix, law);
@@ -195,6 +199,32 @@ AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const 
     return mixture_law(settings, prefix, name);
   }
   return law == "uniform_box" ? box_law(settings, prefix, name) : nullptr;
+}
+
+}  // namespace
+
+std::optional<std::vector<int64_t>> read_event_shape(const Settings& settings,
+                                                     const std::string& prefix,
+                                                     int64_t num_coordinates) {
+  const std::string key = prefix + "event_shape";
+  if (!settings.given(key)) {
+    return std::nullopt;
+  }
+  const auto shape = settings.get<std::vector<int64_t>>(key);
+  if (shape.size() > 4 || c10::multiply_integers(shape) != num_coordinates) {
+    settings.fail(key, "must be up to 4 sizes whose product is the number of coordinates, " +
+                           std::to_string(num_coordinates));
+  }
+  return shape;
+}
+
+AnalyticPtr read_law(const Settings& settings, const std::string& prefix, const std::string& name) {
+  AnalyticPtr law = read_flat_law(settings, prefix, name);
+  if (law == nullptr) {
+    return law;
+  }
+  const auto shape = read_event_shape(settings, prefix, c10::multiply_integers(law->event_shape()));
+  return shape ? reshaped(std::move(law), *shape) : law;
 }
 
 }  // namespace motet::detail

@@ -10,6 +10,8 @@
 #include "config_keys.hpp"
 #include "config_laws.hpp"
 #include "config_likelihood.hpp"
+#include "config_pretrained.hpp"
+#include "config_tapestry.hpp"
 #include "motet/error.hpp"
 #include "motet/expression.hpp"
 
@@ -54,13 +56,21 @@ std::string listed(const std::vector<std::string>& names) {
   return text;
 }
 
-// Parses the expression at `key`; an error says where that stands, but for one on the command line.
-Expression parse_at(const Settings& settings, const std::string& key) {
-  const auto text = settings.get<std::string>(key);
+// An expression, and the key that it stands under.
+struct Source {
+  std::string key;
+  std::string text;
+};
+Source source_at(const Settings& settings, const std::string& key) {
+  return {key, settings.get<std::string>(key)};
+}
+
+// An error says where the expression stands, but for one on the command line.
+Expression parse_at(const Settings& settings, const Source& source) {
   try {
-    return parse_expression(text);
+    return parse_expression(source.text);
   } catch (const ConfigError& error) {
-    throw ConfigError(settings.label(key) + error.what());
+    throw ConfigError(settings.label(source.key) + error.what());
   }
 }
 
@@ -76,6 +86,7 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
   const std::string prefix = "model." + name + ".";
   TermConfig term;
   term.name = name;
+  term.pretrained = read_pretrained(settings, prefix, name, directory);
   term.likelihood = read_likelihood(settings, prefix, name, directory);
   if (term.likelihood) {
     return term;
@@ -85,6 +96,10 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
   if (term.classifier) {
     term.law = nullptr;  // its classes are in the classifier
     return term;
+  }
+  if (term.law == nullptr && settings.given(prefix + "event_shape")) {
+    settings.fail(prefix + "event_shape",
+                  "but only laws and likelihoods take it; networks know theirs");
   }
   if (settings.given(prefix + "weights")) {
     term.weights = beside(directory, settings.get<std::string>(prefix + "weights"));
@@ -101,6 +116,7 @@ TermConfig read_leaf(const Settings& settings, const std::string& name,
 // What a table with an expression may not have beside it.
 void check_expression(const Settings& settings, const std::string& name) {
   const std::string prefix = "model." + name + ".";
+  read_pretrained(settings, prefix, name, "");  // refuses them all
   for (const char* key : {"weights", "law", "likelihood", "classifier"}) {
     if (settings.given(prefix + key)) {
       refuse_table(settings, name);
@@ -145,12 +161,15 @@ TargetSettings read_product(const Settings& settings, const std::string& directo
   return found;
 }
 
-// Writes out the target of a config.
+// Writes out the target of a config, or the models of its windows.
 class TargetReader {
  public:
-  TargetReader(Settings& settings, const std::string& directory)
+  TargetReader(Settings& settings, const std::string& directory, std::vector<Source> roots,
+               bool is_tapestry)
       : settings_(settings),
         directory_(directory),
+        roots_(std::move(roots)),
+        is_tapestry_(is_tapestry),
         tables_(settings.names_under("model")),
         known_(tables_) {
     for (const std::string& law : named_laws()) {
@@ -160,7 +179,8 @@ class TargetReader {
     }
   }
 
-  TargetSettings read() {
+  // The roots, written out, and the terms that they need.
+  std::pair<std::vector<std::string>, std::vector<TermConfig>> read() {
     drop_or_refuse_unused();
     for (const std::string& name : tables_) {
       check_powers(name);
@@ -168,21 +188,18 @@ class TargetReader {
         check_expression(settings_, name);
       }
     }
-    Expression tree = parse_at(settings_, "target");
-    std::vector<std::string> path;
-    const bool is_changed = write_out(tree, "target", path).is_changed;
-    TargetSettings found;
-    found.target = is_changed ? to_string(tree) : settings_.get<std::string>("target");
-    if (is_changed) {
-      check_written_out(found.target);
+    std::vector<std::string> texts;
+    for (const Source& root : roots_) {
+      texts.push_back(written_out(root));
     }
+    std::vector<TermConfig> terms;
     for (const std::string& name : tables_) {
       if (!is_expression(name)) {
-        found.terms.push_back(read_leaf(settings_, name, directory_));
+        terms.push_back(read_leaf(settings_, name, directory_));
       }
     }
-    found.terms.insert(found.terms.end(), others_.begin(), others_.end());
-    return found;
+    terms.insert(terms.end(), others_.begin(), others_.end());
+    return {std::move(texts), std::move(terms)};
   }
 
  private:
@@ -193,10 +210,21 @@ class TargetReader {
     return settings_.given("model." + name + ".expression");
   }
 
+  std::string written_out(const Source& root) {
+    Expression tree = parse_at(settings_, root);
+    std::vector<std::string> path;
+    if (!write_out(tree, root, path).is_changed) {
+      return root.text;
+    }
+    std::string text = to_string(tree);
+    check_written_out(root.key, text);
+    return text;
+  }
+
   // All tables that the target reaches.
   std::vector<std::string> used_tables() const {
     std::vector<std::string> used;
-    std::vector<std::string> pending = {"target"};
+    std::vector<Source> pending = roots_;
     while (!pending.empty()) {
       const Expression tree = parse_at(settings_, pending.back());
       pending.pop_back();
@@ -207,7 +235,7 @@ class TargetReader {
         }
         used.push_back(name.text);
         if (is_expression(name.text)) {
-          pending.push_back("model." + name.text + ".expression");
+          pending.push_back(source_at(settings_, "model." + name.text + ".expression"));
         }
       }
     }
@@ -241,9 +269,13 @@ class TargetReader {
       }
       name = "[model." + name + "]";
     }
-    settings_.fail("target", "does not use " + listed(unused) + "; name " +
-                                 (unused.size() == 1 ? "it" : "them") + ", or leave " +
-                                 (unused.size() == 1 ? "it" : "them") + " out");
+    const std::string them = unused.size() == 1 ? "it" : "them";
+    const std::string why =
+        "does not use " + listed(unused) + "; name " + them + ", or leave " + them + " out";
+    if (is_tapestry_) {
+      settings_.fail_whole("[tapestry] " + why);
+    }
+    settings_.fail("target", why);
   }
 
   void check_powers(const std::string& name) const {
@@ -251,8 +283,10 @@ class TargetReader {
     if (settings_.given(prefix + "exponent")) {
       const std::string power =
           name + "^" + number_text(settings_.get<double>(prefix + "exponent"));
-      settings_.fail(prefix + "exponent", "but target is given, which says the powers: write " +
-                                              power + " there, and leave this out");
+      const std::string what = is_tapestry_ ? "[tapestry]" : "target";
+      settings_.fail(prefix + "exponent", "but " + what +
+                                              " is given, which says the powers: write " + power +
+                                              " there, and leave this out");
     }
   }
 
@@ -262,7 +296,7 @@ class TargetReader {
   };
 
   // Puts the tables' expressions into the tree.
-  Written write_out(Expression& node, const std::string& key, std::vector<std::string>& path) {
+  Written write_out(Expression& node, const Source& source, std::vector<std::string>& path) {
     if (node.kind == Kind::name && !node.is_quoted && is_table(node.text) &&
         is_expression(node.text)) {
       const auto& [tree, num_parts] = table_tree(node.text, path);
@@ -270,15 +304,15 @@ class TargetReader {
       return {true, num_parts};
     }
     if (node.kind == Kind::name) {
-      find_leaf(node, key);
+      find_leaf(node, source);
     }
     Written all{false, 1};
     for (Expression& child : node.children) {
-      const Written part = write_out(child, key, path);
+      const Written part = write_out(child, source, path);
       all = {all.is_changed || part.is_changed, all.num_parts + part.num_parts};
       if (all.num_parts > kMaxParts) {
-        settings_.fail("target", "has more than " + std::to_string(kMaxParts) +
-                                     " parts when its expressions are written out");
+        settings_.fail(roots_.front().key, "has more than " + std::to_string(kMaxParts) +
+                                               " parts when its expressions are written out");
       }
     }
     return all;
@@ -305,14 +339,15 @@ class TargetReader {
       settings_.fail(key, "is more than " + std::to_string(kMaxChain) +
                               " tables away from target; write some of them out");
     }
-    Expression tree = parse_at(settings_, key);
-    const size_t num_parts = write_out(tree, key, path).num_parts;
+    const Source source = source_at(settings_, key);
+    Expression tree = parse_at(settings_, source);
+    const size_t num_parts = write_out(tree, source, path).num_parts;
     path.pop_back();
     return trees_[name] = {std::move(tree), num_parts};
   }
 
   // A table, a built-in law or a file: the last two become terms of their own.
-  void find_leaf(const Expression& node, const std::string& key) {
+  void find_leaf(const Expression& node, const Source& source) {
     if (!node.is_quoted && is_table(node.text)) {
       return;
     }
@@ -323,25 +358,27 @@ class TargetReader {
     TermConfig term;
     term.name = node.text;
     if (node.is_quoted) {
-      if (std::filesystem::path(node.text).extension() != ".safetensors") {
-        refuse_name(node, key,
-                    "'" + node.text + "' must be a weights file, whose name ends in .safetensors");
+      if (!is_weights_name(node.text)) {
+        refuse_name(node, source,
+                    "'" + node.text +
+                        "' must be a weights file, whose name ends in .safetensors, a program, "
+                        "whose name ends in .ts or .pt2, a mixer, whose name ends in .eqx, or a "
+                        "folder, whose name has no dot or ends in /");
       }
       term.weights = beside(directory_, node.text);
       term.is_quoted = true;
     } else {
       term.law = named_law(node.text);
       if (!term.law) {
-        refuse_name(node, key, unknown_name(node.text));
+        refuse_name(node, source, unknown_name(node.text));
       }
     }
     others_.push_back(std::move(term));
   }
 
-  [[noreturn]] void refuse_name(const Expression& node, const std::string& key,
+  [[noreturn]] void refuse_name(const Expression& node, const Source& source,
                                 const std::string& why) const {
-    throw ConfigError(settings_.label(key) +
-                      point_at(settings_.get<std::string>(key), node.column, why));
+    throw ConfigError(settings_.label(source.key) + point_at(source.text, node.column, why));
   }
 
   std::string unknown_name(const std::string& name) const {
@@ -358,22 +395,42 @@ class TargetReader {
                : text + " (a name may hold -; there is no subtraction)";
   }
 
-  void check_written_out(const std::string& text) const {
+  void check_written_out(const std::string& key, const std::string& text) const {
     try {
       parse_expression(text);
     } catch (const ConfigError& error) {
-      throw ConfigError(settings_.label("target") +
-                        "with its expressions written out: " + error.what());
+      throw ConfigError(settings_.label(key) + "with its expressions written out: " + error.what());
     }
   }
 
   Settings& settings_;
   std::string directory_;
+  std::vector<Source> roots_;
+  bool is_tapestry_;
   std::vector<std::string> tables_;  // that are used
   std::vector<std::string> known_;   // all that a name may be
   std::map<std::string, std::pair<Expression, size_t>> trees_;
   std::vector<TermConfig> others_;
 };
+
+TargetSettings read_windows(Settings& settings, const std::string& directory) {
+  if (settings.given("target")) {
+    settings.fail("target", "but [tapestry] is given, which says what to sample; leave one out");
+  }
+  TargetSettings found;
+  TapestryConfig tapestry = read_tapestry(settings);
+  std::vector<Source> roots;
+  for (size_t i = 0; i < tapestry.windows.size(); ++i) {
+    roots.push_back({window_key(settings, i), tapestry.windows[i].model});
+  }
+  auto [texts, terms] = TargetReader(settings, directory, std::move(roots), true).read();
+  for (size_t i = 0; i < texts.size(); ++i) {
+    tapestry.windows[i].model = std::move(texts[i]);
+  }
+  found.tapestry = std::move(tapestry);
+  found.terms = std::move(terms);
+  return found;
+}
 
 void rename_quoted(Expression& node, const std::function<std::string(const std::string&)>& rename) {
   if (node.is_quoted) {
@@ -395,8 +452,15 @@ std::vector<std::string> named_laws() {
 }
 
 TargetSettings read_target(Settings& settings, const std::string& directory) {
-  return settings.given("target") ? TargetReader(settings, directory).read()
-                                  : read_product(settings, directory);
+  if (settings.given_under("tapestry")) {
+    return read_windows(settings, directory);
+  }
+  if (!settings.given("target")) {
+    return read_product(settings, directory);
+  }
+  auto [texts, terms] =
+      TargetReader(settings, directory, {source_at(settings, "target")}, false).read();
+  return {.target = std::move(texts.front()), .tapestry = {}, .terms = std::move(terms)};
 }
 
 std::vector<std::string> renamed_files(
@@ -407,6 +471,9 @@ std::vector<std::string> renamed_files(
   }
   const Settings settings = Settings::parse(config.toml, config.name, sample_keys(), {});
   std::vector<std::string> keys = {"target"};
+  for (const std::string& name : settings.names_under("tapestry.window")) {
+    keys.push_back("tapestry.window." + name + ".model");
+  }
   for (const std::string& name : settings.names_under("model")) {
     keys.push_back("model." + name + ".expression");
   }

@@ -11,8 +11,9 @@
 namespace motet::detail {
 
 struct TargetSettings {
-  std::string target;             ///< as SampleConfig::target
-  std::vector<TermConfig> terms;  ///< as SampleConfig::terms
+  std::string target;                      ///< as SampleConfig::target
+  std::optional<TapestryConfig> tapestry;  ///< as SampleConfig::tapestry
+  std::vector<TermConfig> terms;           ///< as SampleConfig::terms
 };
 /// Reads `target` and the [model.*] tables; opens no weights file. Tables that a target given by an
 /// override (--target, --set) does not use are dropped from `settings`. Throws ConfigError for

@@ -6,6 +6,7 @@
 #include <numbers>
 #include <sstream>
 
+#include "data_detail.hpp"
 #include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "motet/train.hpp"
@@ -163,11 +164,14 @@ DataSetPtr builtin_data(const std::string& name) {
   if (name == "swiss_roll") {
     return std::make_shared<PlaneData>(name, swiss_roll_points);
   }
-  static const std::array<std::string, 6> kNames = {"ring",  "bar",     "checkerboard",
-                                                    "moons", "spirals", "swiss_roll"};
+  if (name == "scenes") {
+    return scene_data({});
+  }
+  static const std::array<std::string, 7> kNames = {
+      "ring", "bar", "checkerboard", "moons", "spirals", "swiss_roll", "scenes"};
   const std::string near = nearest(name, kNames);
   throw ConfigError("data: unknown set \"" + name +
-                    "\", must be ring, bar, checkerboard, moons, spirals or swiss_roll" +
+                    "\", must be ring, bar, checkerboard, moons, spirals, swiss_roll or scenes" +
                     (near.empty() ? "" : "; did you mean " + near + "?"));
 }
 
@@ -198,7 +202,33 @@ Tensor checked_rows(const Tensor& rows, const std::string& name) {
   return copy;
 }
 
-// The class of each of num_rows rows as int64; DataError for others.
+void check_classes(const std::vector<DataSetPtr>& classes, const std::vector<double>& weights) {
+  if (classes.size() < 2 || classes.size() != weights.size()) {
+    throw ConfigError("data: labelled_data() was given " + std::to_string(classes.size()) +
+                      " classes and " + std::to_string(weights.size()) +
+                      " weights, must be as many of both, at least 2");
+  }
+  for (size_t k = 0; k < classes.size(); ++k) {
+    const std::string where = "data: class " + std::to_string(k) + " ";
+    if (classes[k] == nullptr) {
+      throw ConfigError(where + "is null");
+    }
+    if (classes[k]->event_dim() != classes[0]->event_dim()) {
+      throw ShapeError(where + "has " + std::to_string(classes[k]->event_dim()) +
+                       " dimensions, but class 0 has " + std::to_string(classes[0]->event_dim()));
+    }
+    if (!(weights[k] > 0.0 && std::isfinite(weights[k]))) {
+      std::ostringstream text;
+      text << where << "has weight " << weights[k] << ", must be > 0 and finite";
+      throw ConfigError(text.str());
+    }
+  }
+}
+
+}  // namespace
+
+namespace detail {
+
 Tensor checked_labels(const Tensor& labels, int64_t num_rows, const std::string& name) {
   const std::string where = "data: \"" + name + "\": labels ";
   if (!labels.defined() || labels.sizes() != at::IntArrayRef{num_rows}) {
@@ -225,30 +255,7 @@ Tensor checked_labels(const Tensor& labels, int64_t num_rows, const std::string&
   return values.to(at::kLong);
 }
 
-void check_classes(const std::vector<DataSetPtr>& classes, const std::vector<double>& weights) {
-  if (classes.size() < 2 || classes.size() != weights.size()) {
-    throw ConfigError("data: labelled_data() was given " + std::to_string(classes.size()) +
-                      " classes and " + std::to_string(weights.size()) +
-                      " weights, must be as many of both, at least 2");
-  }
-  for (size_t k = 0; k < classes.size(); ++k) {
-    const std::string where = "data: class " + std::to_string(k) + " ";
-    if (classes[k] == nullptr) {
-      throw ConfigError(where + "is null");
-    }
-    if (classes[k]->event_dim() != classes[0]->event_dim()) {
-      throw ShapeError(where + "has " + std::to_string(classes[k]->event_dim()) +
-                       " dimensions, but class 0 has " + std::to_string(classes[0]->event_dim()));
-    }
-    if (!(weights[k] > 0.0 && std::isfinite(weights[k]))) {
-      std::ostringstream text;
-      text << where << "has weight " << weights[k] << ", must be > 0 and finite";
-      throw ConfigError(text.str());
-    }
-  }
-}
-
-}  // namespace
+}  // namespace detail
 
 DataSetPtr array_data(const Tensor& rows, std::string name) {
   const Tensor checked = checked_rows(rows, name);
@@ -257,7 +264,7 @@ DataSetPtr array_data(const Tensor& rows, std::string name) {
 
 DataSetPtr array_data(const Tensor& rows, const Tensor& labels, std::string name) {
   const Tensor checked = checked_rows(rows, name);
-  const Tensor classes = checked_labels(labels, checked.size(0), name);
+  const Tensor classes = detail::checked_labels(labels, checked.size(0), name);
   return std::make_shared<LabelledArray>(checked, classes, std::move(name));
 }
 

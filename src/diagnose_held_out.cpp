@@ -114,12 +114,13 @@ void compare_moments(const SampleResult& run, const Law& law, HeldOutTest& resul
   const auto weighted = [&](const Tensor& errors) {
     return weights.defined() ? errors * weights : errors;
   };
-  const int64_t d = run.x.size(1);
+  const Tensor points = run.x.flatten(1);
+  const int64_t d = points.size(1);
   const int64_t num_coordinates = std::min(d, kMaxCoordinates);
   const Tensor chosen = at::arange(num_coordinates) * d / num_coordinates;
   const Tensor kept = chosen.to(at::kLong);
   const Tensor scaled =
-      ((run.x.to(at::kCPU, at::kDouble) - law.mean) / law.sd).index_select(1, kept);
+      ((points.to(at::kCPU, at::kDouble) - law.mean) / law.sd).index_select(1, kept);
   const Comparison mean = compare(weighted(scaled));
   Tensor covariance = scaled.square() - 1.0;
   if (num_coordinates > 1) {

@@ -43,7 +43,7 @@ std::vector<CoordinateConvergence> convergence(const Tensor& x, const SampleGrou
     return result;
   }
   const Tensor rows = island_rows(groups);
-  const Tensor flat = x.detach().to(at::kCPU, at::kDouble).reshape({x.size(0), -1});
+  const Tensor flat = x.detach().reshape({x.size(0), -1});  // an image has more than are looked at
   const int64_t num_coordinates = flat.size(1);
   const int64_t count = std::min(num_coordinates, max_coordinates);
   if (rows.size(0) < 2 || rows.size(1) < kMinRows) {
@@ -51,8 +51,10 @@ std::vector<CoordinateConvergence> convergence(const Tensor& x, const SampleGrou
   }
   for (int64_t i = 0; i < count; ++i) {
     const int64_t coordinate = i * num_coordinates / count;
-    const Tensor draws =
-        flat.select(1, coordinate).index_select(0, rows.flatten()).view(rows.sizes());
+    const Tensor draws = flat.select(1, coordinate)
+                             .to(at::kCPU, at::kDouble)
+                             .index_select(0, rows.flatten())
+                             .view(rows.sizes());
     result.push_back(
         {coordinate, rhat(draws), ess_bulk(draws), ess_tail(draws), over_islands(draws.mean(1))});
   }

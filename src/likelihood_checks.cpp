@@ -19,6 +19,13 @@ void check_event_shape(const std::string& where, const std::vector<int64_t>& eve
   }
 }
 
+void check_label(int64_t label, int64_t num_classes, const std::string& name) {
+  if (label < 0 || label >= num_classes) {
+    throw ConfigError("classifier: \"" + name + "\" has the classes 0 to " +
+                      std::to_string(num_classes - 1) + ", but label = " + std::to_string(label));
+  }
+}
+
 void check_prior_sd(const std::string& where, double prior_sd) {
   if (!(prior_sd > 0.0 && std::isfinite(prior_sd))) {
     std::ostringstream text;

@@ -10,6 +10,8 @@ namespace motet::detail {
 
 /// Throws ConfigError for an event shape without sizes or with one below 1.
 void check_event_shape(const std::string& where, const std::vector<int64_t>& event_shape);
+/// Throws ConfigError for a label that classifier `name` does not have.
+void check_label(int64_t label, int64_t num_classes, const std::string& name);
 /// Throws ConfigError unless prior_sd is positive and finite.
 void check_prior_sd(const std::string& where, double prior_sd);
 /// Throws ShapeError, naming the likelihood, unless `value` has x's shape and dtype.

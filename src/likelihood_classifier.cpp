@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "error_shape.hpp"
+#include "likelihood_checks.hpp"
 #include "motet/error.hpp"
 #include "motet/likelihood.hpp"
 #include "nets/fast_network.hpp"
@@ -135,13 +136,6 @@ class BayesClassifier : public Likelihood {
 
 std::string where_of(const std::string& name) { return "classifier: \"" + name + "\" "; }
 
-void check_label(int64_t label, int64_t num_classes, const std::string& name) {
-  if (label < 0 || label >= num_classes) {
-    throw ConfigError(where_of(name) + "has the classes 0 to " + std::to_string(num_classes - 1) +
-                      ", but label = " + std::to_string(label));
-  }
-}
-
 void check_class(const std::vector<ModelPtr>& classes, const std::vector<double>& weights, size_t k,
                  const std::string& name) {
   const std::string where = where_of(name) + "class " + std::to_string(k);
@@ -176,7 +170,7 @@ LikelihoodPtr classifier_likelihood(Weights weights, int64_t label, std::string 
                       "by network_model()");
   }
   detail::check_tensors(weights.config, weights.tensors, "network: \"" + name + "\": ");
-  check_label(label, weights.config.num_classes, name);
+  detail::check_label(label, weights.config.num_classes, name);
   return std::make_shared<NetworkClassifier>(weights, label, std::move(name), at_device);
 }
 
@@ -187,7 +181,7 @@ LikelihoodPtr bayes_classifier(std::vector<ModelPtr> classes, std::vector<double
                       " classes and " + std::to_string(weights.size()) +
                       " weights, must be as many of both, at least 2");
   }
-  check_label(static_cast<int64_t>(label), static_cast<int64_t>(classes.size()), name);
+  detail::check_label(static_cast<int64_t>(label), static_cast<int64_t>(classes.size()), name);
   for (size_t k = 0; k < classes.size(); ++k) {
     check_class(classes, weights, k, name);
   }

@@ -15,6 +15,7 @@
 #include "io_detail.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
+#include "npy_sequence.hpp"
 
 namespace motet {
 namespace {
@@ -35,7 +36,8 @@ struct NpyHeader {
 // Parses {'descr': '<f4', 'fortran_order': False, 'shape': (3, 2), } and nothing more general.
 class DictParser {
  public:
-  DictParser(std::string_view text, std::string prefix) : text_(text), prefix_(std::move(prefix)) {}
+  DictParser(std::string_view text, std::string prefix, bool takes_numbers)
+      : text_(text), prefix_(std::move(prefix)), takes_numbers_(takes_numbers) {}
 
   NpyHeader parse() {
     NpyHeader header;
@@ -132,7 +134,7 @@ class DictParser {
         break;
       }
     }
-    if (shape.empty()) {
+    if (shape.empty() && !takes_numbers_) {
       throw DataError(prefix_ + "shape () has 0 dimensions, must have 1 to " +
                       std::to_string(detail::kMaxDims));
     }
@@ -191,6 +193,7 @@ class DictParser {
 
   std::string_view text_;
   std::string prefix_;
+  bool takes_numbers_;  // shape () is allowed
   size_t at_ = 0;
   bool has_descr_ = false;
   bool has_order_ = false;
@@ -221,8 +224,10 @@ void check_size(const NpyHeader& header, int64_t file_size, const std::string& p
   }
 }
 
-// The header of a file of file_size bytes that begins with `bytes` (all of it or kMaxPrefixSize).
-NpyHeader parse_header(std::string_view bytes, int64_t file_size, const std::string& prefix) {
+// The header of a file of file_size bytes that begins with `bytes` (all of it or kMaxPrefixSize);
+// what follows the header is not looked at.
+NpyHeader parse_header_alone(std::string_view bytes, int64_t file_size, const std::string& prefix,
+                             bool takes_numbers = false) {
   if (!bytes.starts_with(kMagic) || bytes.size() < kVersionEnd + 2) {
     fail_magic(bytes, prefix);
   }
@@ -248,7 +253,7 @@ NpyHeader parse_header(std::string_view bytes, int64_t file_size, const std::str
                     " goes beyond the file of " + std::to_string(file_size) +
                     " bytes; it is truncated");
   }
-  NpyHeader header = DictParser(bytes.substr(begin, length), prefix).parse();
+  NpyHeader header = DictParser(bytes.substr(begin, length), prefix, takes_numbers).parse();
   const auto num_bytes =
       detail::checked_num_bytes(header.shape, static_cast<int64_t>(c10::elementSize(header.dtype)));
   if (!num_bytes) {
@@ -257,6 +262,11 @@ NpyHeader parse_header(std::string_view bytes, int64_t file_size, const std::str
   }
   header.num_bytes = *num_bytes;
   header.data_begin = static_cast<int64_t>(begin + length);
+  return header;
+}
+
+NpyHeader parse_header(std::string_view bytes, int64_t file_size, const std::string& prefix) {
+  NpyHeader header = parse_header_alone(bytes, file_size, prefix);
   check_size(header, file_size, prefix);
   return header;
 }
@@ -311,6 +321,32 @@ Tensor parse_npy(std::string_view bytes, const std::string& name) {
                 static_cast<size_t>(header.num_bytes));
   }
   return result;
+}
+
+std::vector<Tensor> detail::parse_npy_sequence(std::string_view bytes, const std::string& name,
+                                               size_t max_arrays) {
+  std::vector<Tensor> arrays;
+  while (!bytes.empty()) {
+    const std::string prefix =
+        "npy: " + name + ": array " + std::to_string(arrays.size() + 1) + ": ";
+    if (arrays.size() == max_arrays) {
+      throw DataError(prefix + "more than " + std::to_string(max_arrays) + " arrays");
+    }
+    const auto left = static_cast<int64_t>(bytes.size());
+    const NpyHeader header =
+        parse_header_alone(bytes.substr(0, kMaxPrefixSize), left, prefix, true);
+    if (header.num_bytes > left - header.data_begin) {
+      check_size(header, left, prefix);  // too short
+    }
+    Tensor array = at::empty(header.shape, header.dtype);
+    if (header.num_bytes > 0) {
+      std::memcpy(array.mutable_data_ptr(), bytes.data() + header.data_begin,
+                  static_cast<size_t>(header.num_bytes));
+    }
+    arrays.push_back(std::move(array));
+    bytes.remove_prefix(static_cast<size_t>(header.data_begin + header.num_bytes));
+  }
+  return arrays;
 }
 
 // Not mapped: users' arrays come from numpy, which rewrites files in place, under a map's feet.

@@ -243,7 +243,14 @@ Tensor detail::starting_points(const Model& target, const Sampler& sampler, int6
   std::vector<int64_t> shape = target.event_shape();
   shape.insert(shape.begin(), num_chains);
   const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
-  return rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler.start_sd);
+  Tensor x = rng.split("init").normal_like(at::empty(shape, options)).mul_(sampler.start_sd);
+  const std::vector<LevelPlan>& levels = sampler.anneal.levels;
+  if (levels.empty() || sampler.start_sd != start_sd(target, levels.front().level)) {
+    return x;
+  }
+  // start_sd is that of the coordinates under the smallest exponent; others are narrower.
+  const Tensor relative = relative_start_sds(target, levels.front().level);
+  return relative.dim() == 0 ? x : x.mul_(relative.to(options));
 }
 
 }  // namespace motet

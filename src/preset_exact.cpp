@@ -17,6 +17,7 @@
 #include "motet/compose.hpp"
 #include "motet/error.hpp"
 #include "motet/preset.hpp"
+#include "preset_start.hpp"
 
 namespace motet {
 namespace {
@@ -182,6 +183,11 @@ double start_sd(const Model& target, const NoiseLevel& level) {
   return level.sigma() / std::sqrt(total_exponent(target, level));
 }
 
+Tensor detail::relative_start_sds(const Model& target, const NoiseLevel& level) {
+  const Tensor exponents = coordinate_exponents(target, level);
+  return at::sqrt(exponents.min() / exponents);
+}
+
 double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_t num_chains,
                          const Rng& rng, const std::string& device) {
   std::vector<int64_t> shape = target->event_shape();
@@ -190,9 +196,14 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
   const double variance = (1.0 - level.alpha_bar) / total_exponent(*target, level);
   Rng draws = rng;
   const auto options = at::TensorOptions().dtype(at::kFloat).device(at::Device(device));
-  const Tensor x = draws.normal_like(at::empty(shape, options)) * std::sqrt(variance);
-  const Tensor score = Target(target, level).evaluate(x).score;
-  const Tensor gap = detail::square_norm(score.to(at::kDouble).add(x, 1.0 / variance));
+  Tensor x = draws.normal_like(at::empty(shape, options)) * std::sqrt(variance);
+  const Tensor relative = detail::relative_start_sds(*target, level);
+  const bool is_even = relative.dim() == 0;
+  x = is_even ? x : x * relative.to(options);
+  const Tensor score = Target(target, level).evaluate(x).score.to(at::kDouble);
+  const Tensor sds = relative.to(score.device());
+  const Tensor gap = detail::square_norm(is_even ? score.add(x, 1.0 / variance)
+                                                 : score * sds + x / (sds * variance));
   const double mean = gap.mean().item<double>() * variance / num_coordinates;
   return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
 }

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "motet/error.hpp"
+#include "motet/image.hpp"
 #include "report_detail.hpp"
 #include "sample_run.hpp"
 #include "svg_detail.hpp"
@@ -28,6 +29,8 @@ body{font:16px/1.55 system-ui,sans-serif;margin:0 auto;padding:1.2rem;max-width:
 h1{font-size:1.5rem;margin:.4rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 p{margin:.5rem 0}.lead{font-size:1.05rem}.quiet{color:#5d6675;font-size:.9rem}
 .wide{overflow-x:auto}svg{max-width:100%;height:auto;display:block}
+img{max-width:100%;height:auto;display:block;image-rendering:pixelated}
+figure{margin:.8rem 0}figcaption{font-size:.9rem;margin-bottom:.3rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.28rem .7rem;text-align:right;border-bottom:1px solid #e3e7ed;white-space:nowrap}
 th:first-child,td:first-child{text-align:left}th{font-weight:600;white-space:normal;vertical-align:bottom}
@@ -91,8 +94,29 @@ std::string weight_curves(const std::vector<Run>& runs) {
                              "</div>\n";
 }
 
-// Scatter panels of plane samples; nothing for other event shapes.
+// As each run's own config has it.
+PictureConfig pictures_of(const Json& json) {
+  PictureConfig pictures;
+  const Json output = json.at("config").value("output", Json::object());
+  const auto range = output.value("image_range", std::vector<double>{pictures.low, pictures.high});
+  pictures.low = range.at(0);
+  pictures.high = range.at(1);
+  pictures.num_images = output.value("num_images", pictures.num_images);
+  pictures.num_columns = output.value("num_columns", pictures.num_columns);
+  return pictures;
+}
+
+// Scatter panels of plane samples, images as images; nothing for other event shapes.
 std::string pictures(const std::vector<Run>& runs) {
+  std::vector<detail::ImageRow> images;
+  for (const Run& run : runs) {
+    if (is_image(run.report->samples.sizes().slice(1).vec())) {
+      images.push_back({run.name, &run.json, run.report, pictures_of(run.json)});
+    }
+  }
+  if (images.size() == runs.size()) {
+    return detail::images_section(images);
+  }
   std::vector<ScatterPanel> panels;
   std::vector<Tensor> all;
   Tensor reference;

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "motet/run.hpp"
+
 namespace motet::detail {
 
 /// One line of the tables.
@@ -12,6 +14,16 @@ struct MetricsRow {
   std::string name;
   const nlohmann::json* json;  ///< of the run
 };
+
+/// One run of images, and how they are drawn.
+struct ImageRow {
+  std::string name;
+  const nlohmann::json* json;
+  const RunReport* run;
+  PictureConfig pictures;
+};
+/// Samples of each run, the way of the first chains (of a single run), values and frequencies.
+std::string images_section(const std::vector<ImageRow>& rows);
 
 /// "12.35"; "-" when not finite.
 std::string fixed(double value, int digits);

@@ -13,9 +13,11 @@
 #include "error_shape.hpp"
 #include "io_detail.hpp"
 #include "motet/error.hpp"
+#include "motet/image.hpp"
 #include "motet/io.hpp"
 #include "motet/report.hpp"
 #include "preset_start.hpp"
+#include "run_pretrained.hpp"
 #include "run_target.hpp"
 #include "sample_run.hpp"
 
@@ -32,7 +34,7 @@ Sources sources_of(const SampleConfig& config) {
   Sources sources;
   for (const TermConfig& term : config.terms) {
     if (!term.file().empty()) {
-      sources[term.name] = {detail::file_hash(term.file()), read_safetensors(term.file()).metadata};
+      sources[term.name] = detail::weights_source(term);
     }
   }
   return sources;
@@ -97,6 +99,7 @@ class SampleRun {
         clock_(config.checkpoint) {
     detail::check_sampler(config, sampler_, *target_);
     detail::check_exists(config, target_, schedule_, sampler_.anneal);
+    check_picture();
     if (sampler_.anneal.weights) {  // islands are never torn
       const int64_t island = sampler_.anneal.weights->island_size;
       tile_chains_ = std::max<int64_t>(config.tile_size / island, 1) * island;
@@ -111,6 +114,7 @@ class SampleRun {
       outcome_.component_weights = tracking->component_weights();
     }
     outcome_.trace = detail::empty_trace(*target_, sampler_.anneal.levels.size(), tile_size(0));
+    outcome_.evolution = detail::empty_evolution(*target_, sampler_.anneal.levels, tile_size(0));
     if (keeps_weights() && !files.samples.empty()) {
       outcome_.log_weights_file = log_weights_path(files.samples);
       detail::check_writable(outcome_.log_weights_file);
@@ -143,6 +147,12 @@ class SampleRun {
   }
 
  private:
+  void check_picture() const {
+    if (!files_.picture.empty() && !is_image(target_->event_shape())) {
+      fail(config_, "--png draws images, events (1 or 3, H, W), but " + target_->describe() +
+                        " has " + detail::shape_text(target_->event_shape()) + "; leave it out");
+    }
+  }
   int64_t num_tiles() const { return (config_.num_samples + tile_chains_ - 1) / tile_chains_; }
   int64_t tile_size(int64_t tile) const {
     return std::min(tile_chains_, config_.num_samples - tile * tile_chains_);
@@ -172,6 +182,7 @@ class SampleRun {
     const Tensor& trace = detail::checkpoint_tensor(file, checkpoint_, "run.trace");
     check_shape("run.trace", trace, outcome_.trace.values.sizes());
     outcome_.trace.values.copy_(trace);
+    restore_evolution(file);
     restore_shares(file);
     restore_plan(file);
     check_finished();
@@ -192,6 +203,19 @@ class SampleRun {
                                       detail::shape_text(tensor.sizes()) + ", must have float64 " +
                                       detail::shape_text(shape));
     }
+  }
+
+  void restore_evolution(const TensorFile& file) {
+    Tensor& images = outcome_.evolution.images;
+    if (!images.defined()) {
+      return;
+    }
+    const Tensor& saved = detail::checkpoint_tensor(file, checkpoint_, "run.evolution");
+    if (saved.sizes() != images.sizes() || saved.scalar_type() != at::kFloat) {
+      detail::refuse(checkpoint_, "run.evolution has shape " + detail::shape_text(saved.sizes()) +
+                                      ", must have float32 " + detail::shape_text(images.sizes()));
+    }
+    images.copy_(saved);
   }
 
   void restore_shares(const TensorFile& file) {
@@ -321,6 +345,7 @@ class SampleRun {
     const Tensor x_init = detail::starting_points(*target_, sampler_, size, config_.device, rng);
     if (tile_ == 0 && state == nullptr) {
       detail::record(outcome_.trace, 0, x_init);
+      detail::record(outcome_.evolution, 0, x_init);
     }
     SampleResult result;
     try {
@@ -352,6 +377,7 @@ class SampleRun {
   bool observe(const AnnealState& state) {
     if (tile_ == 0 && state.step == 0) {  // at the door of a level, or at the data
       detail::record(outcome_.trace, state.level_position, state.chains.x);
+      detail::record(outcome_.evolution, state.level_position, state.chains.x);
     }
     const bool stop = hooks_.should_stop && hooks_.should_stop();
     if (clock_.tick() || stop) {
@@ -383,6 +409,9 @@ class SampleRun {
     file.tensors["run.log_normalisers"] = log_normalisers_;
     file.tensors["run.log_weights"] = log_weights_;
     file.tensors["run.trace"] = outcome_.trace.values;
+    if (outcome_.evolution.images.defined()) {
+      file.tensors["run.evolution"] = outcome_.evolution.images;
+    }
     if (outcome_.shares.num_chains > 0) {
       file.tensors["run.shares"] = outcome_.shares.sums;
     }
@@ -438,6 +467,8 @@ class SampleRun {
     outcome_.schedule = schedule_.describe();
     RunReport report;
     report.samples = kept_;
+    report.evolution = outcome_.evolution.images;
+    report.evolution_levels = outcome_.evolution.levels;
     if (keeps_weights()) {
       outcome_.log_weights = log_weights_;
       report.log_weights = log_weights_.narrow(0, 0, num_kept());
@@ -453,6 +484,9 @@ class SampleRun {
     }
     if (!files_.json.empty()) {
       write_file_atomic(files_.json, report.json);
+    }
+    if (!files_.picture.empty()) {
+      write_png(files_.picture, detail::picture_of(report.samples, config_.pictures));
     }
     if (!files_.report.empty()) {
       write_file_atomic(files_.report, sample_report({{config_.sampler, report}}));

@@ -94,7 +94,7 @@ void check_writable(const std::string& path) {
 
 void check_writable(const RunFiles& files, const CheckpointConfig& checkpoint) {
   for (const std::string& path :
-       {files.samples, files.json, files.report, files.weights, checkpoint.path}) {
+       {files.samples, files.json, files.report, files.weights, files.picture, checkpoint.path}) {
     check_writable(path);
   }
 }

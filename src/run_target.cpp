@@ -12,8 +12,8 @@
 
 #include "config_classes.hpp"
 #include "motet/error.hpp"
-#include "motet/io.hpp"
 #include "run_detail.hpp"
+#include "run_pretrained.hpp"
 
 namespace motet {
 namespace detail {
@@ -33,9 +33,7 @@ Named load_term(const SampleConfig& config, const TermConfig& term) {
                               ? term.likelihood
                               : load_classifier(*term.classifier, term.name, config.device)};
   }
-  ModelPtr model = term.law ? ModelPtr(term.law)
-                            : network_model(load_weights(term.weights), term.name, config.compute,
-                                            config.device);
+  ModelPtr model = term.law ? ModelPtr(term.law) : load_network(config, term);
   return {.model = term.score_only ? score_only(std::move(model)) : model, .likelihood = nullptr};
 }
 
@@ -122,7 +120,7 @@ ModelPtr compose_terms(const SampleConfig& config, const Parts& parts,
   return model;
 }
 
-ModelPtr compose_expression(const SampleConfig& config, const Parts& parts,
+ModelPtr compose_expression(const SampleConfig& config, std::string text, const Parts& parts,
                             const NoiseSchedule& schedule, const Normaliser& normaliser) {
   const auto resolver = [&parts](const Expression& name) { return parts.at(name.text); };
   const Ramp ramp = ramp_over(schedule);
@@ -132,7 +130,6 @@ ModelPtr compose_expression(const SampleConfig& config, const Parts& parts,
     needs_normalisers = true;
     return LogNormalisers{{0.0}, {0.0}};
   };
-  std::string text = config.target;
   Expression tree = parse_expression(text);
   ModelPtr draft = build(tree, text, resolver, zero, ramp);
   const double before = exponent_at_noise(*draft, schedule);
@@ -157,8 +154,14 @@ ModelPtr compose_target(const SampleConfig& config, const Normaliser& normaliser
     parts[term.name] = load_term(config, term);
   }
   const NoiseSchedule schedule = schedule_of(config, trained_schedule(parts));
+  const auto build_expression = [&](const std::string& text) {
+    return compose_expression(config, text, parts, schedule, normaliser);
+  };
+  if (config.tapestry) {
+    return compose_tapestry(config, build_expression);
+  }
   return config.target.empty() ? compose_terms(config, parts, schedule)
-                               : compose_expression(config, parts, schedule, normaliser);
+                               : build_expression(config.target);
 }
 
 void check_device(const SampleConfig& config) {

@@ -1,6 +1,8 @@
 // Loading and composing a config's target.
 #pragma once
 
+#include <functional>
+
 #include "motet/expression.hpp"
 #include "motet/run.hpp"
 
@@ -8,6 +10,12 @@ namespace motet::detail {
 
 /// load_target() with another way to find the normalisers of products in mixtures.
 ModelPtr compose_target(const SampleConfig& config, const Normaliser& normaliser);
+
+/// The model that an expression of the config's terms says.
+using BuildExpression = std::function<ModelPtr(const std::string& text)>;
+/// The windows of config.tapestry on their canvas. Throws as tapestry(), and ConfigError for a grid
+/// of windows of different sizes.
+ModelPtr compose_tapestry(const SampleConfig& config, const BuildExpression& build);
 
 /// Those of `levels` at which the target's score, ten standard deviations of the data or more from
 /// the middle, points away from it in some direction: no law falls off there. 1 evaluation a level.

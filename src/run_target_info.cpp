@@ -129,6 +129,9 @@ std::string outward_text(const ModelPtr& target, const NoiseSchedule& schedule,
 std::string existence_text(const ModelPtr& target, const NoiseSchedule& schedule,
                            const std::string& device) {
   const Traits has = traits(*target);
+  if (has.is_field) {
+    return "no: its score is the gradient of nothing (docs/tapestry.md)";
+  }
   if (target->is_normalised()) {
     return "yes: a law at every level";
   }

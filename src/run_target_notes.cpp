@@ -62,6 +62,17 @@ void collect(const SampleConfig& config, const Expression& node, std::vector<std
 
 std::vector<std::string> guidance_notes(const SampleConfig& config) {
   std::vector<std::string> notes;
+  if (config.tapestry) {
+    for (const WindowConfig& window : config.tapestry->windows) {
+      collect(config, parse_expression(window.model), notes);
+    }
+    if (config.tapestry->rule == OverlapRule::cover) {
+      notes.push_back(
+          "where windows overlap, rule \"cover\" averages their scores, which is the score of no "
+          "law: corrected chains follow that field, and weights stay 1 (docs/tapestry.md)");
+    }
+    return notes;
+  }
   if (!config.target.empty()) {
     collect(config, parse_expression(config.target), notes);
     return notes;

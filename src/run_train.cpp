@@ -5,38 +5,19 @@
 #include "motet/error.hpp"
 #include "motet/io.hpp"
 #include "run_detail.hpp"
+#include "run_images.hpp"
 
 namespace motet {
 namespace {
 
 using detail::Json;
 
-DataSetPtr open_data(const DataConfig& data) {
-  if (!data.classes.laws.empty()) {
-    std::vector<DataSetPtr> classes;
-    for (const AnalyticPtr& law : data.classes.laws) {
-      classes.push_back(analytic_data(law));
-    }
-    return labelled_data(std::move(classes), data.classes.weights);
-  }
-  if (data.law) {
-    return analytic_data(data.law);
-  }
-  if (!data.labels.empty()) {
-    return array_data(read_npy(data.file), read_npy(data.labels), data.file);
-  }
-  return data.file.empty() ? builtin_data(data.set) : array_data(read_npy(data.file), data.file);
-}
-
 detail::Identity identity_of(const TrainJob& job) {
   detail::Identity identity = job.identity;
   identity["versions.motet"] = version();
   identity["versions.torch"] = torch_version();
-  if (!job.data.file.empty()) {
-    identity["data.file (contents)"] = detail::file_hash(job.data.file);
-  }
-  if (!job.data.labels.empty()) {
-    identity["data.labels (contents)"] = detail::file_hash(job.data.labels);
+  for (const auto& [key, path] : detail::data_files(job.data)) {
+    identity[key + " (contents)"] = detail::file_hash(path);
   }
   return identity;
 }
@@ -126,8 +107,8 @@ class TrainRun {
   int64_t first_step_ = 0;
 };
 
-Json train_json(const TrainJob& job, const TrainState& state, const Weights& weights,
-                double seconds) {
+Json train_json(const TrainJob& job, const TrainState& state,
+                const std::map<std::string, std::string>& provenance, double seconds) {
   Json json;
   json["kind"] = "train";
   json["config"] = detail::config_to_json(job.toml);
@@ -136,7 +117,7 @@ Json train_json(const TrainJob& job, const TrainState& state, const Weights& wei
   json.update(detail::environment_json("cpu"));
   json["dtype"] = job.train.mixed_precision ? "bfloat16" : "float32";
   json["num_steps"] = state.step;
-  json["provenance"] = weights.provenance;
+  json["provenance"] = provenance;
   json["loss_every"] = kLossEvery;
   json["losses"] = state.losses;
   json["held_out"] = held_out_json(state.held_out);
@@ -145,41 +126,91 @@ Json train_json(const TrainJob& job, const TrainState& state, const Weights& wei
   return json;
 }
 
+// A network on its data, ready to be trained and kept.
+class Job {
+ public:
+  Job(const TrainJob& job, DataSetPtr data) : job_(job), data_(std::move(data)) {
+    if (job_.image_network) {
+      images_ = detail::image_training(*job_.image_network, *data_, job_.train.schedule);
+      return;
+    }
+    job_.train.network.event_dim = data_->event_dim();
+    if (const auto* labelled = dynamic_cast<const LabelledData*>(data_.get())) {
+      job_.train.network.num_classes = labelled->num_classes();
+    }
+  }
+
+  const TrainJob& fitted() const { return job_; }
+
+  TrainState run(const TrainObserver& observer, const TrainState* resume) const {
+    return images_ ? detail::train_architecture(job_.train, images_->architecture,
+                                                images_->objective, *data_, observer, resume)
+                   : train(job_.train, *data_, observer, resume);
+  }
+
+  Weights result(const TrainState& state) const {
+    Weights weights = images_ ? Weights{} : trained_weights(job_.train, state, *data_);
+    if (images_) {
+      weights.provenance = train_provenance(job_.train, state, *data_);
+      weights.provenance["network"] = images_->architecture->describe();
+    }
+    weights.provenance["commit"] = commit();
+    weights.provenance["motet"] = version();
+    weights.provenance["torch"] = torch_version();
+    weights.provenance["command"] = "motet train CONFIG.toml, with config as CONFIG.toml";
+    weights.provenance["config"] = job_.toml;
+    return weights;
+  }
+
+  void save(const std::string& path, const TrainState& state, const Weights& weights) const {
+    if (images_) {
+      detail::save_image_network(path, *job_.image_network, *images_, job_.train.schedule,
+                                 detail::trained_tensors(*images_->architecture, state),
+                                 weights.provenance);
+    } else {
+      save_weights(path, weights);
+    }
+  }
+
+ private:
+  TrainJob job_;
+  DataSetPtr data_;
+  std::optional<detail::ImageTraining> images_;
+};
+
+void check_outputs(const TrainJob& job, RunFiles files) {
+  if (job.image_network) {
+    detail::check_folder(files.weights);
+    files.weights.clear();
+  }
+  detail::check_writable(files, job.checkpoint);
+}
+
 }  // namespace
 
 TrainReport run_train(const TrainJob& job, const RunFiles& files, const RunHooks& hooks) {
-  detail::check_writable(files, job.checkpoint);
-  TrainJob fitted = job;
-  const DataSetPtr data = open_data(job.data);
-  fitted.train.network.event_dim = data->event_dim();
-  if (const auto* labelled = dynamic_cast<const LabelledData*>(data.get())) {
-    fitted.train.network.num_classes = labelled->num_classes();
-  }
-  TrainRun progress(fitted, files, hooks);
+  check_outputs(job, files);
+  const Job work(job, detail::open_data(job.data));
+  TrainRun progress(work.fitted(), files, hooks);
   const std::optional<TrainState> resume = progress.resume(files.resume);
   TrainState state;
   try {
-    state = train(
-        fitted.train, *data,
+    state = work.run(
         [&progress](const TrainState& now, double loss) { return progress.observe(now, loss); },
         resume ? &*resume : nullptr);
   } catch (const Interrupted&) {
     throw Interrupted("train: " + detail::interrupted_text(progress.checkpoint()));
   }
   TrainReport report;
-  report.weights = trained_weights(fitted.train, state, *data);
-  report.weights.provenance["commit"] = commit();
-  report.weights.provenance["motet"] = version();
-  report.weights.provenance["torch"] = torch_version();
-  report.weights.provenance["command"] = "motet train CONFIG.toml, with config as CONFIG.toml";
-  report.weights.provenance["config"] = job.toml;
-  report.json = detail::dump(train_json(fitted, state, report.weights, progress.seconds()));
+  report.weights = work.result(state);
+  report.json =
+      detail::dump(train_json(work.fitted(), state, report.weights.provenance, progress.seconds()));
   // The weights last: where they are, the training is done and its JSON there (reproduce).
   if (!files.json.empty()) {
     write_file_atomic(files.json, report.json);
   }
   if (!files.weights.empty()) {
-    save_weights(files.weights, report.weights);
+    work.save(files.weights, state, report.weights);
   }
   detail::remove_checkpoint(progress.checkpoint());
   return report;

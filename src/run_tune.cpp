@@ -184,14 +184,18 @@ std::vector<std::string> found_settings(const SampleConfig& config, const Sample
   return settings;
 }
 
+std::string relative_to(const std::string& directory, const std::string& file) {
+  const auto path = std::filesystem::absolute(file);
+  return path.lexically_relative(std::filesystem::absolute(directory)).string();
+}
+
 // Weights files by the terms' names, relative to the folder.
 std::map<std::string, std::string> files_from(const SampleConfig& config,
                                               const std::string& directory) {
   std::map<std::string, std::string> files;
   for (const TermConfig& term : config.terms) {
     if (!term.file().empty()) {
-      const auto path = std::filesystem::absolute(term.file());
-      files[term.name] = path.lexically_relative(std::filesystem::absolute(directory)).string();
+      files[term.name] = relative_to(directory, term.file());
     }
   }
   return files;
@@ -218,6 +222,12 @@ SampleConfig tuned_config(const SampleConfig& config, const std::string& directo
     if (!term.file().empty() && !term.is_quoted) {
       settings.push_back("model." + term.name + (term.classifier ? ".classifier=" : ".weights=") +
                          detail::to_toml(files.at(term.name)));
+    }
+    for (const auto& [name, input] : term.pretrained.inputs) {
+      if (!input.file.empty()) {
+        settings.push_back("model." + term.name + ".inputs." + name + "=" +
+                           detail::to_toml(relative_to(directory, input.file)));
+      }
     }
   }
   const std::vector<std::string> renamed =

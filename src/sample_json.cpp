@@ -313,6 +313,9 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
     json["islands"] = islands_json(outcome.log_normalisers, sampler.anneal.weights->island_size);
   }
   add_chains(outcome, json);
+  if (!outcome.images.is_null()) {
+    json["images"] = outcome.images;
+  }
   if (outcome.tune) {
     json["tune"] = tune_json(*outcome.tune);
   }

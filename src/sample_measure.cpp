@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "model_rows.hpp"
+#include "motet/image.hpp"
 #include "sample_run.hpp"
 
 namespace motet::detail {
@@ -16,6 +17,9 @@ namespace {
 constexpr int64_t kMinMeasured = 16;
 constexpr int64_t kTracedChains = 6;  // as many as a line chart has colours
 constexpr int64_t kSmallEvent = 64;
+constexpr int64_t kStages = 10;      // of a chain, drawn side by side
+constexpr int64_t kShownChains = 6;  // as traced
+constexpr int64_t kMeasuredImages = 256;
 constexpr int64_t kComparedCoordinates = 32;  // some ms each
 
 std::string too_few(const std::string& what, const SampleOutcome& outcome) {
@@ -58,12 +62,41 @@ void record(Trace& trace, int64_t position, const Tensor& x) {
                                                            : rows.square().mean(1).sqrt());
 }
 
+Evolution empty_evolution(const Model& target, const std::vector<LevelPlan>& levels,
+                          int64_t num_chains) {
+  Evolution evolution;
+  const std::vector<int64_t> event = target.event_shape();
+  if (!is_image(event)) {
+    return evolution;
+  }
+  const auto last = static_cast<int64_t>(levels.size());
+  const int64_t count = std::min(last + 1, kStages);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t position = count > 1 ? i * last / (count - 1) : last;
+    evolution.positions.push_back(position);
+    evolution.levels.push_back(position < last ? levels[static_cast<size_t>(position)].level.index
+                                               : -1);
+  }
+  std::vector<int64_t> shape = {count, std::min(num_chains, kShownChains)};
+  shape.insert(shape.end(), event.begin(), event.end());
+  evolution.images = at::full(shape, std::numeric_limits<float>::quiet_NaN(), at::kFloat);
+  return evolution;
+}
+
+void record(Evolution& evolution, int64_t position, const Tensor& x) {
+  const auto found = std::find(evolution.positions.begin(), evolution.positions.end(), position);
+  if (found != evolution.positions.end()) {
+    evolution.images[found - evolution.positions.begin()].copy_(
+        x.narrow(0, 0, evolution.images.size(1)));
+  }
+}
+
 // Chains that a reverse step broke are left out and counted: they are data, not a failed run.
 void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& outcome,
              RunReport& report) {
   const Tensor& kept = report.samples;
   const Tensor rows = finite_rows(kept).nonzero().squeeze(1);
-  const Tensor points = kept.index_select(0, rows).to(at::kDouble);
+  const Tensor points = rows.size(0) == kept.size(0) ? kept : kept.index_select(0, rows);
   const bool wants_metrics = config.metrics_target == "product";
   outcome.num_measured = points.size(0);
   outcome.num_not_finite = kept.size(0) - points.size(0);
@@ -81,13 +114,31 @@ void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& 
     groups.log_weights = report.log_weights.index_select(0, rows);
   }
   compare_islands(points, groups, outcome);
+  if (is_image(points.sizes().slice(1).vec())) {
+    outcome.images = image_json(points, config.pictures);
+  }
   if (wants_metrics) {
     Rng reference_rng = Rng(config.seed).split("reference");
     Rng metrics_rng = Rng(config.seed).split("metrics");
     report.reference = sample_product_benchmark(points.size(0), reference_rng);
-    outcome.metrics =
-        product_metrics(points, report.reference, metrics_rng, {}, kMaxPairwise, groups);
+    outcome.metrics = product_metrics(points.to(at::kDouble), report.reference, metrics_rng, {},
+                                      kMaxPairwise, groups);
   }
+}
+
+Json image_json(const Tensor& images, const PictureConfig& pictures) {
+  // A spectrum of some hundred images is as smooth as one of all.
+  const Tensor some = images.narrow(0, 0, std::min(images.size(0), kMeasuredImages));
+  const Tensor values = some.to(at::kDouble);
+  const Tensor power = power_spectrum(values);
+  return {{"num_images", some.size(0)},
+          {"mean", values.mean().item<double>()},
+          {"standard_deviation", values.std(/*unbiased=*/false).item<double>()},
+          {"range", {pictures.low, pictures.high}},
+          {"share_below", values.lt(pictures.low).to(at::kDouble).mean().item<double>()},
+          {"share_above", values.gt(pictures.high).to(at::kDouble).mean().item<double>()},
+          {"power_spectrum", std::vector<double>(power.const_data_ptr<double>(),
+                                                 power.const_data_ptr<double>() + power.numel())}};
 }
 
 void add_shares(ShareSums& sums, const Tensor& shares) {

@@ -49,6 +49,18 @@ Trace empty_trace(const Model& target, size_t num_levels, int64_t num_chains);
 /// Writes down the first chains of x (B, *event) at a position of the plan.
 void record(Trace& trace, int64_t position, const Tensor& x);
 
+/// The first chains of a run of images as they become images.
+struct Evolution {
+  std::vector<int64_t> positions;  ///< of the plan, rising; the last is that of the samples
+  std::vector<int64_t> levels;     ///< their noise levels; -1: the samples
+  Tensor images;                   ///< (P, M, C, H, W) float32, NaN before; undefined: no images
+};
+/// Of min(6, num_chains) chains, on entering up to 10 levels; nothing for events that are no images.
+Evolution empty_evolution(const Model& target, const std::vector<LevelPlan>& levels,
+                          int64_t num_chains);
+/// Copies the first chains of x (B, C, H, W) where this position of the plan is drawn.
+void record(Evolution& evolution, int64_t position, const Tensor& x);
+
 /// Sums of the shares that components of tracked mixtures have at the chains.
 struct ShareSums {
   Tensor sums;  ///< (2, C) float64: of shares and of their squares
@@ -72,6 +84,7 @@ struct SampleOutcome {
   std::optional<ProductMetrics> metrics;
   std::string metrics_note;  ///< why metrics that were asked for are not there; else ""
   Trace trace;
+  Evolution evolution;
   ShareSums shares;
   std::vector<std::string> component_names;  ///< of ShareSums' columns
   std::vector<double> component_weights;
@@ -82,11 +95,19 @@ struct SampleOutcome {
   int64_t num_coordinates = 0;
   std::vector<CoordinateConvergence> convergence;
   std::string convergence_note;  ///< why there is none
+  Json images = nullptr;         ///< what image_json() says of the samples
 };
 
 /// Measures report.samples (the chains that are measured) into outcome and report.reference.
 void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& outcome,
              RunReport& report);
+
+/// Of images (N, C, H, W): share of values below and above the pictures' range, mean and standard
+/// deviation of all values, power_spectrum().
+Json image_json(const Tensor& images, const PictureConfig& pictures);
+
+/// The first samples as one picture (C, rows, columns) uint8; small ones are enlarged.
+Tensor picture_of(const Tensor& samples, const PictureConfig& pictures);
 
 Json sample_json(const SampleConfig& config, const Sampler& sampler, const SampleOutcome& outcome);
 /// {"of", "num_groups"}: "islands", "neighbours" (rows of fewer than 4 islands), "chains" or "rows"

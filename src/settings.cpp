@@ -106,6 +106,21 @@ std::optional<std::vector<std::vector<double>>> rows_of(const toml::node& node) 
   return rows;
 }
 
+std::optional<std::vector<std::string>> texts_of(const toml::node& node) {
+  const toml::array* array = node.as_array();
+  if (array == nullptr || array->size() > kMaxEntries) {
+    return std::nullopt;
+  }
+  std::vector<std::string> texts;
+  for (const toml::node& entry : *array) {
+    if (!entry.is_string()) {
+      return std::nullopt;
+    }
+    texts.push_back(*entry.value<std::string>());
+  }
+  return texts;
+}
+
 std::optional<Value> convert(const toml::node& node, KeyType type) {
   const auto lift = [](auto optional) -> std::optional<Value> {
     return optional ? std::optional<Value>(std::move(*optional)) : std::nullopt;
@@ -125,6 +140,8 @@ std::optional<Value> convert(const toml::node& node, KeyType type) {
       return lift(list_of<double>(node));
     case KeyType::rows:
       return lift(rows_of(node));
+    case KeyType::texts:
+      return lift(texts_of(node));
   }
   return std::nullopt;
 }
@@ -172,12 +189,19 @@ std::string broken_rule(const Key& key, const Value& value) {
       }
     }
   }
-  const auto* text = std::get_if<std::string>(&value);
-  if (text != nullptr && !key.choices.empty() &&
-      std::find(key.choices.begin(), key.choices.end(), *text) == key.choices.end()) {
-    const std::string near = nearest(*text, key.choices);
-    return " = " + to_toml(value) + ", must be " + describe_allowed(key) +
-           (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+  std::vector<std::string> texts;
+  if (const auto* text = std::get_if<std::string>(&value)) {
+    texts = {*text};
+  } else if (const auto* list = std::get_if<std::vector<std::string>>(&value)) {
+    texts = *list;
+  }
+  for (const std::string& text : texts) {
+    if (!key.choices.empty() &&
+        std::find(key.choices.begin(), key.choices.end(), text) == key.choices.end()) {
+      const std::string near = nearest(text, key.choices);
+      return " = " + to_toml(value) + ", must be " + describe_allowed(key) +
+             (near.empty() ? "" : "; did you mean \"" + near + "\"?");
+    }
   }
   return "";
 }
@@ -431,11 +455,12 @@ bool Settings::given_under(const std::string& prefix) const {
 }
 
 std::vector<std::string> Settings::names_under(const std::string& prefix) const {
+  const size_t depth = split_dots(prefix).size();
   std::map<std::string, int64_t> first_order;
   for (const auto& [name, entry] : entries_) {
     const std::vector<std::string> parts = split_dots(name);
-    if (parts.size() > 2 && parts[0] == prefix) {
-      const auto [item, added] = first_order.emplace(parts[1], entry.order);
+    if (parts.size() > depth + 1 && name.rfind(prefix + ".", 0) == 0) {
+      const auto [item, added] = first_order.emplace(parts[depth], entry.order);
       item->second = std::min(item->second, entry.order);
     }
   }
@@ -445,6 +470,16 @@ std::vector<std::string> Settings::names_under(const std::string& prefix) const 
   }
   std::stable_sort(names.begin(), names.end(),
                    [&](const auto& a, const auto& b) { return first_order[a] < first_order[b]; });
+  return names;
+}
+
+std::vector<std::string> Settings::keys_in(const std::string& table) const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) {
+    if (name.rfind('.') == table.size() && name.rfind(table, 0) == 0) {
+      names.push_back(name);
+    }
+  }
   return names;
 }
 
@@ -504,14 +539,21 @@ std::string Settings::resolved_toml() const {
                                                         " = " + text + "\n");
   }
   std::vector<std::string> order = {""};
-  for (const auto& item : tables) {
-    if (!item.first.empty() && item.first.rfind("model.", 0) != 0) {
-      order.push_back(item.first);
+  for (const std::string prefix : {"model", "tapestry.window"}) {  // in the order of the file
+    for (const std::string& name : names_under(prefix)) {
+      const std::string table = prefix + "." + name;
+      order.push_back(table);
+      for (const auto& item : tables) {  // [model.NAME.inputs]
+        if (item.first.rfind(table + ".", 0) == 0) {
+          order.push_back(item.first);
+        }
+      }
     }
   }
-  const std::vector<std::string> models = names_under("model");
-  for (size_t i = 0; i < models.size(); ++i) {
-    order.insert(order.begin() + 1 + static_cast<int64_t>(i), "model." + models[i]);
+  for (const auto& item : tables) {
+    if (std::find(order.begin(), order.end(), item.first) == order.end()) {
+      order.push_back(item.first);
+    }
   }
   std::string out;
   for (const std::string& table : order) {

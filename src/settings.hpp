@@ -13,7 +13,7 @@
 
 namespace motet::detail {
 
-enum class KeyType { boolean, integer, number, text, integers, numbers, rows };
+enum class KeyType { boolean, integer, number, text, integers, numbers, rows, texts };
 
 /// Allowed interval of a number, or of every entry of a list.
 struct Range {
@@ -38,7 +38,7 @@ struct Key {
   std::vector<KeyType> types;  ///< any of these
   std::string fallback = {};   ///< default, as TOML; empty: none
   Range range = {};
-  std::vector<std::string> choices = {};  ///< for texts; empty: any
+  std::vector<std::string> choices = {};  ///< for a text, or each of a list; empty: any
   std::string doc = {};
   bool changes_result = true;       ///< false: may differ when a run is resumed
   bool with_table = false;          ///< true: the default counts only when its table is given
@@ -49,8 +49,9 @@ struct Key {
   bool may_be_infinite = false;  ///< inf and -inf are allowed, NaN is not
 };
 
-using Value = std::variant<bool, int64_t, double, std::string, std::vector<int64_t>,
-                           std::vector<double>, std::vector<std::vector<double>>>;
+using Value =
+    std::variant<bool, int64_t, double, std::string, std::vector<int64_t>, std::vector<double>,
+                 std::vector<std::vector<double>>, std::vector<std::string>>;
 
 /// "an integer >= 1", "one of \"a\", \"b\"": what a key takes, for messages and docs.
 std::string describe_allowed(const Key& key);
@@ -96,6 +97,8 @@ class Settings {
   }
   /// Names N of the keys "prefix.N.*", in the order of the file.
   std::vector<std::string> names_under(const std::string& prefix) const;
+  /// The given keys "table.N", N without dots.
+  std::vector<std::string> keys_in(const std::string& table) const;
   /// Whether the value comes from an override instead of the file.
   bool is_override(const std::string& name) const;
   /// "config: FILE:LINE: NAME: ", for messages about what is inside a value; "" for a target from an

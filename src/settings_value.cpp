@@ -183,12 +183,15 @@ std::string to_toml(const Value& value) {
   if (const auto* rows = std::get_if<std::vector<std::vector<double>>>(&value)) {
     return list(*rows, [&list](const auto& row) { return list(row, number_text); });
   }
+  if (const auto* texts = std::get_if<std::vector<std::string>>(&value)) {
+    return list(*texts, [](const std::string& text) { return quoted_text(text); });
+  }
   return quoted_text(std::get<std::string>(value));
 }
 
 std::string describe_allowed(const Key& key) {
   if (!key.choices.empty()) {
-    std::string text = "one of ";
+    std::string text = key.types.front() == KeyType::texts ? "a list of " : "one of ";
     for (size_t i = 0; i < key.choices.size(); ++i) {
       text += (i == 0 ? "\"" : ", \"") + key.choices[i] + "\"";
     }
@@ -220,6 +223,9 @@ std::string describe_allowed(const Key& key) {
         break;
       case KeyType::rows:
         text += "a list of lists of numbers" + with_range;
+        break;
+      case KeyType::texts:
+        text += "a list of texts in quotes";
         break;
     }
   }

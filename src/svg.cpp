@@ -325,7 +325,7 @@ std::string interval_svg(const std::string& title, const std::string& caption,
 }
 
 std::string histogram_svg(const std::string& title, const std::string& x_label,
-                          const Tensor& values) {
+                          const Tensor& values, const std::string& unit) {
   constexpr size_t kBins = 61;  // odd: one bin is centred on 0
   const Tensor flat = values.detach().to(at::kCPU, at::kDouble).flatten().contiguous();
   const double* data = flat.const_data_ptr<double>();
@@ -347,7 +347,7 @@ std::string histogram_svg(const std::string& title, const std::string& x_label,
   const Axis x{-reach, reach, kLeft + 14.0, kLeft + 14.0 + kChartWidth};
   const Axis y{0.0, std::max(1.0, 1.06 * most), kTop + kChartHeight, kTop};
   const std::string caption =
-      "particles a bin" +
+      unit + " a bin" +
       (num_outside > 0 ? "; " + std::to_string(num_outside) + " outside the view" : "");
   std::string out = open_svg(x.to + kGap, kTop + kChartHeight + 44.0, title);
   out += text_at(x.from, kTop - 22.0, title, "title", "start");
@@ -405,7 +405,7 @@ std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& vie
 }
 
 std::string line_svg(const std::string& title, const std::string& y_label,
-                     const std::vector<Curve>& curves, YAxis y_axis) {
+                     const std::vector<Curve>& curves, YAxis y_axis, const std::string& x_label) {
   for (const Curve& curve : curves) {
     if (curve.x.size() != curve.y.size()) {
       throw ShapeError("svg: curve \"" + curve.label + "\" has " + std::to_string(curve.x.size()) +
@@ -414,7 +414,11 @@ std::string line_svg(const std::string& title, const std::string& y_label,
   }
   const bool log_y = y_axis == YAxis::logarithmic;
   constexpr double kLegend = 170.0;
-  const Axis x = level_axis(curves);
+  const bool is_rising = !x_label.empty();
+  Axis x = level_axis(curves);
+  if (is_rising) {
+    std::swap(x.low, x.high);
+  }
   const Axis y = value_axis(curves, y_axis);
   std::string out = open_svg(x.to + kLegend, kTop + kChartHeight + 44.0, title);
   out += text_at(x.from, kTop - 22.0, title, "title", "start");
@@ -424,11 +428,12 @@ std::string line_svg(const std::string& title, const std::string& y_label,
     out += line_between(x.from, place, x.to, place);
     out += text_at(x.from - 6.0, place + 4.0, detail::tick_text(value), "minor", "end");
   }
-  for (const double tick : detail::nice_ticks(x.high, x.low, 10)) {
+  for (const double tick :
+       detail::nice_ticks(std::min(x.low, x.high), std::max(x.low, x.high), 10)) {
     out += text_at(x.at(tick), y.from + 15.0, detail::tick_text(tick), "minor", "middle");
   }
-  out += text_at((x.from + x.to) / 2.0, y.from + 32.0, "noise level (high noise left)", "minor",
-                 "middle");
+  out += text_at((x.from + x.to) / 2.0, y.from + 32.0,
+                 is_rising ? x_label : "noise level (high noise left)", "minor", "middle");
   constexpr size_t kColours = 6;
   for (size_t i = 0; i < curves.size(); ++i) {
     const double legend_y = kTop + 8.0 + 17.0 * static_cast<double>(i);

@@ -20,7 +20,9 @@ struct Parameter {
   int64_t offset = 0;
   int64_t count = 0;
 };
-/// All tensors of expected_tensors(config), in the order of their names, without gaps.
+/// All tensors, in the order of their names, without gaps.
+std::vector<Parameter> parameter_layout(const std::map<std::string, std::vector<int64_t>>& shapes);
+/// Those of expected_tensors(config).
 std::vector<Parameter> parameter_layout(const NetworkConfig& config);
 /// Views of `flat` under the tensors' names, `prefix` before each.
 std::map<std::string, at::Tensor> named_views(const std::vector<Parameter>& layout,
@@ -29,10 +31,13 @@ std::map<std::string, at::Tensor> named_views(const std::vector<Parameter>& layo
 
 /// Noised points with what was added: x = sqrt(alpha_bar) x_0 + sigma noise.
 struct Batch {
-  at::Tensor x;           ///< (B, d), dtype of the weights
-  at::Tensor noise;       ///< (B, d)
-  at::Tensor level;       ///< (B) int64
-  at::Tensor label = {};  ///< (B) int64; classifiers only
+  at::Tensor x;                ///< (B, *event), dtype of the weights
+  at::Tensor noise;            ///< (B, *event)
+  at::Tensor level;            ///< (B) int64
+  at::Tensor start = {};       ///< x_0 (B, *event)
+  at::Tensor label = {};       ///< (B) int64, where the network has classes
+  at::Tensor condition = {};   ///< (B, k) float32, where the network has a condition
+  at::Tensor is_dropped = {};  ///< (B) bool: rows to be seen without label or condition
 };
 
 /// Simple loss, mean over the batch and coordinates of (eps_hat - noise)^2, of the network whose

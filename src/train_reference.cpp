@@ -73,9 +73,13 @@ class ReferencePass final : public GradientPass {
 }  // namespace
 
 std::vector<Parameter> parameter_layout(const NetworkConfig& config) {
+  return parameter_layout(expected_tensors(config));
+}
+
+std::vector<Parameter> parameter_layout(const std::map<std::string, std::vector<int64_t>>& shapes) {
   std::vector<Parameter> layout;
   int64_t offset = 0;
-  for (const auto& [name, shape] : expected_tensors(config)) {
+  for (const auto& [name, shape] : shapes) {
     int64_t count = 1;
     for (const int64_t size : shape) {
       count *= size;

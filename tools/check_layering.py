@@ -11,17 +11,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = """version error rng schedule model likelihood compose expression ratio kernel anneal
-    preset train metrics diagnose io run evaluate demo reproduce cli""".split()
+    preset train metrics diagnose io pretrained run evaluate demo reproduce cli""".split()
 # Files whose layer their name does not tell.
 OTHER = {
     "src/philox": "rng",
+    "src/json_object": "error",
     "src/nets/": "model",
     "src/cli/": "cli",
     "src/analytic": "model",
     "src/callable": "model",
+    "src/denoiser": "model",
+    "include/motet/tapestry": "compose",
+    "src/tapestry": "compose",
     "src/data": "train",
     "src/safetensors": "io",
     "src/npy": "io",
+    "src/idx": "io",
+    "src/png": "io",
+    "include/motet/image": "io",
+    "src/image": "io",
     "src/weights": "io",
     "src/config": "run",
     "src/settings": "run",

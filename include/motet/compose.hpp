@@ -102,6 +102,14 @@ Sum operator+(const Sum& a, const Component& b);
 /// model that tracks log densities (hide those of its leaves).
 ModelPtr score_only(ModelPtr model);
 
+/// `model` as a law of events of another shape with as many numbers, in row-major order: a law of 784
+/// numbers as images (1, 28, 28). Exactness, normalisation and schedule stay; no evaluation and no
+/// arithmetic more, so chains have the same bits under either shape. Throws ConfigError for null, a
+/// size < 1 and a composition (reshape its leaves), ShapeError for another number of numbers.
+ModelPtr reshaped(ModelPtr model, std::vector<int64_t> event_shape);
+/// The same, still with exact draws, (B, *event).
+AnalyticPtr reshaped(AnalyticPtr law, std::vector<int64_t> event_shape);
+
 /// The factors of a product, nested ones multiplied out: Eval::score is the sum of exponent * score.
 /// {model, 1} for any other model, and for products that are ramped, conditioned or tracked.
 std::vector<Term> factors(const ModelPtr& model);
@@ -110,8 +118,11 @@ std::vector<Term> factors(const ModelPtr& model);
 /// 1 for a law, the prior's for a conditioned model; of a mixture, the smallest of its components.
 /// At high noise a product is near N(0, sigma^2 / total_exponent I). Without a level: ramps at their
 /// end.
+/// Where coordinates differ, as in a tapestry, the smallest of theirs.
 double total_exponent(const Model& model);
 double total_exponent(const Model& model, const NoiseLevel& level);
+/// The same for each coordinate: float64, () where all are alike, else (*event).
+Tensor coordinate_exponents(const Model& model, const NoiseLevel& level);
 
 /// What of a composition decides how it can be sampled.
 struct Traits {
@@ -122,6 +133,7 @@ struct Traits {
   bool has_slope = false;       ///< changes with the level by itself (Eval::slope)
   bool is_tracked = false;      ///< has a ledger
   bool divides = false;         ///< has a negative exponent: it may be no law
+  bool is_field = false;  ///< its score is no gradient (OverlapRule::cover): no density at all
 };
 Traits traits(const Model& model);
 

@@ -35,6 +35,13 @@ TensorFile parse_safetensors(std::string_view bytes, const std::string& name);
 /// hold, DataError when it cannot be written.
 void write_safetensors(const std::string& path, const TensorFile& file);
 
+/// Reads an idx file of unsigned bytes, the format of the MNIST data sets, plain or gzip: uint8 of
+/// 1 to 4 dimensions and at most 2^32 entries. Throws DataError for all else, and before it takes
+/// memory for more than the file can hold.
+Tensor read_idx(const std::string& path);
+/// The same from bytes in memory; `name` is for messages.
+Tensor parse_idx(std::string_view bytes, const std::string& name);
+
 /// Reads a .npy file (versions 1-3; float32, float64, C order, 1 to 8 dimensions, little endian)
 /// into memory. Throws DataError for all else.
 Tensor read_npy(const std::string& path);

@@ -145,4 +145,9 @@ using InsideFunction = std::function<Tensor(const Tensor& x_0)>;
 LikelihoodPtr region_from_callable(InsideFunction inside, std::vector<int64_t> event_shape,
                                    std::string name);
 
+/// `likelihood` of events of another shape with as many numbers, in row-major order: a matrix (m, 784)
+/// or a box of 784 sides for images (1, 28, 28). No arithmetic more. Throws ConfigError for null and a
+/// size < 1, ShapeError for another number of numbers.
+LikelihoodPtr reshaped(LikelihoodPtr likelihood, std::vector<int64_t> event_shape);
+
 }  // namespace motet

@@ -162,6 +162,27 @@ double energy_distance(const Tensor& x, const Tensor& y);
 /// bandwidth that is not finite, NumericalError when the median is 0.
 double mmd_squared(const Tensor& x, const Tensor& y, double bandwidth = 0.0);
 
+/// How visible the borders of windows are in images x (N, C, H, W), and the number behind it.
+struct SeamScore {
+  /// Mean |difference| of neighbouring places with a window's edge between them, over the same of
+  /// all other neighbours. 1: the borders are no different from the rest. The expectation of images
+  /// whose differences have one distribution everywhere is 1 up to O(1 / number of neighbours).
+  Estimate score;
+  double at_seams = 0.0;   ///< mean |difference| across edges
+  double elsewhere = 0.0;  ///< of all other neighbours
+  int64_t num_seams = 0;   ///< pairs of neighbours across an edge, of one channel of an image
+};
+/// A window's rectangle on a canvas.
+struct WindowPlace {
+  int64_t row = 0, column = 0, height = 1, width = 1;
+};
+/// The seam score of images (N, C, H, W) whose windows lie so. An edge runs along the border of a
+/// window, but not along that of the canvas; one that two windows share counts once. The standard
+/// error is the ratio's over images, NaN for a single one. Throws ConfigError for windows outside
+/// the images, without an edge inside, or with an edge between all neighbours, NumericalError where
+/// nothing differs elsewhere.
+SeamScore seam_score(const Tensor& x, const std::vector<WindowPlace>& windows);
+
 /// Monte-Carlo standard error of a metric, over repeats with new samples and new exact samples.
 struct MetricError {
   double standard_error = std::numeric_limits<double>::quiet_NaN();

@@ -152,6 +152,16 @@ using EvaluateFunction = std::function<Eval(const Tensor& x, const NoiseLevel& l
 ModelPtr from_callable(EvaluateFunction function, std::vector<int64_t> event_shape, bool is_exact,
                        std::string name);
 
+/// A user's denoiser D(y, v) as a model: y (B, *event) = x_0 + v n, what x_t = sqrt(abar) x_0 +
+/// sigma n is in variance-exploding coordinates, v = sigma / sqrt(abar) the standard deviation of
+/// its noise; D returns the mean of x_0 given y, (B, *event). Score of x by Tweedie's formula
+/// (Efron 2011): s = (sqrt(abar) D - x) / sigma^2. Score-only; one evaluation is one call, on x's
+/// dtype and device. Throws ConfigError for an empty function or a size < 1; evaluate() throws
+/// ShapeError for another shape or dtype of D, ConfigError for a level outside the schedule.
+using DenoiserFunction = std::function<Tensor(const Tensor& y, double v)>;
+ModelPtr from_denoiser(DenoiserFunction function, std::vector<int64_t> event_shape,
+                       NoiseSchedule schedule, std::string name);
+
 /// How a network's output f(x, t) becomes a score s and a log density (docs/method.md, Models;
 /// [S23] eq. 9 and 16).
 enum class Parameterisation {

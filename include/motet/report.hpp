@@ -48,10 +48,12 @@ struct Curve {
 std::string scatter_svg(const std::vector<ScatterPanel>& panels, const View& view, int num_columns);
 /// Which values the y axis of a line chart shows.
 enum class YAxis { fitted, from_zero, logarithmic };
-/// One line chart of up to six curves (then the colours repeat). A whole <svg> element. Throws
-/// ShapeError for a curve with more x than y or fewer.
+/// One line chart of up to six curves (then the colours repeat). A whole <svg> element. `x_label`
+/// names a rising axis; empty: level indices. Throws ShapeError for a curve with more x than y or
+/// fewer.
 std::string line_svg(const std::string& title, const std::string& y_label,
-                     const std::vector<Curve>& curves, YAxis y_axis = YAxis::fitted);
+                     const std::vector<Curve>& curves, YAxis y_axis = YAxis::fitted,
+                     const std::string& x_label = "");
 
 /// One row of an interval chart: a number, two error bars, what it is made of and what it should be.
 struct Interval {
@@ -67,16 +69,19 @@ std::string interval_svg(const std::string& title, const std::string& caption,
                          const std::vector<Interval>& rows);
 
 /// Histogram of values of any shape in 61 bins around 0, over 99 % of their sizes; those beyond and
-/// those not finite are counted in the caption. A whole <svg> element.
+/// those not finite are counted in the caption, which calls a value one of `unit`. A whole <svg>
+/// element.
 std::string histogram_svg(const std::string& title, const std::string& x_label,
-                          const Tensor& values);
+                          const Tensor& values, const std::string& unit = "particles");
 
 /// A finished run under the name its panel has.
 struct NamedRun {
   std::string name;
   RunReport report;
 };
-/// The HTML report of one or several sampling runs of the same target: pictures, metrics in both
+/// The HTML report of one or several sampling runs of the same target: pictures (scatter plots of
+/// points in the plane; of images (1 or 3, H, W) the samples themselves, a few chains on their way,
+/// values and spatial frequencies), metrics in both
 /// unit systems with what each means, configs to run again, environment, citations. `exact` (the
 /// metrics of another set of exact samples) becomes the last row: what no sampler can beat.
 /// Throws ConfigError for no runs.

@@ -51,7 +51,9 @@ struct RunFiles {
   std::string samples;
   std::string json;     ///< every number of the run
   std::string report;   ///< one self-contained HTML page
-  std::string weights;  ///< training: .safetensors
+  std::string weights;  ///< training: .safetensors, or a folder of a network of images
+  /// .png of the first samples; events must be images (1 or 3, H, W).
+  std::string picture;
   bool resume = false;  ///< continue the checkpoint, to the same bits as an uninterrupted run
 };
 
@@ -63,6 +65,10 @@ struct RunReport {
   /// (rows of samples) float64; undefined unless weights.resampling is "none": what the samples
   /// stand for only together with these.
   Tensor log_weights;
+  /// Of image events: the first chains on entering some levels and at the end, float32
+  /// (positions, chains, C, H, W), NaN where a run that was resumed did not see them; else undefined.
+  Tensor evolution;
+  std::vector<int64_t> evolution_levels;  ///< of its positions; -1: the samples
 };
 /// "x.npy" -> "x.log_weights.npy".
 std::string log_weights_path(const std::string& samples);
@@ -70,7 +76,7 @@ std::string log_weights_path(const std::string& samples);
 /// A finished training run.
 struct TrainReport {
   std::string json;
-  Weights weights;
+  Weights weights;  ///< of a network of images only its provenance
 };
 
 /// The config's models as one target; `describe()` of it lands in the report. Sampler "exact" ramps

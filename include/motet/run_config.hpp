@@ -11,6 +11,7 @@
 #include "motet/anneal.hpp"
 #include "motet/compose.hpp"
 #include "motet/preset.hpp"
+#include "motet/tapestry.hpp"
 #include "motet/train.hpp"
 
 namespace motet {
@@ -37,22 +38,57 @@ struct ClassifierConfig {
   int64_t label = 0;  ///< the class that it stands for
 };
 
+/// An input of a pretrained network: a number, or a file with a tensor.
+struct InputConfig {
+  double number = 0.0;
+  std::string file = {};  ///< path of a .npy or .safetensors file; empty: the number
+  bool operator==(const InputConfig&) const = default;
+};
+
+/// What a config says of a pretrained network beside its path; see PretrainedOptions.
+struct PretrainedConfig {
+  std::map<std::string, InputConfig> inputs = {};
+  int64_t num_levels = 0;  ///< 0: all
+  bool ignore_clipping = false;
+  bool operator==(const PretrainedConfig&) const = default;
+  bool is_default() const { return *this == PretrainedConfig{}; }
+};
+
 /// One part of the target, as the config has it: a weights file, an analytic law, a likelihood or a
 /// classifier.
 struct TermConfig {
-  std::string name;          ///< of its table or law; of a file in an expression, its path there
-  std::string weights;       ///< path of a safetensors file; empty for the others
-  AnalyticPtr law;           ///< null for the others
-  LikelihoodPtr likelihood;  ///< null for the others
+  std::string name;     ///< of its table or law; of a file in an expression, its path there
+  std::string weights;  ///< path of a weights file or a pretrained network; empty for the others
+  AnalyticPtr law;      ///< null for the others
+  LikelihoodPtr likelihood;                    ///< null for the others
   std::optional<ClassifierConfig> classifier;  ///< a likelihood that is still to be loaded
   double exponent = 1.0;                       ///< in the product; 1 where there is a target
   bool score_only = false;                     ///< hide the log density
   bool is_quoted = false;                      ///< a file that an expression names in quotes
+  PretrainedConfig pretrained;                 ///< how `weights` of other people's are run
 
   /// Whether it conditions laws instead of being one.
   bool conditions() const { return likelihood != nullptr || classifier.has_value(); }
   /// The weights file of the law or classifier; empty: none.
   const std::string& file() const { return classifier ? classifier->weights : weights; }
+};
+
+/// A window of a tapestry, as the config has it.
+struct WindowConfig {
+  std::string model;  ///< an expression of the terms' names, tables' own expressions written out
+  int64_t row = 0;    ///< of a grid: counted in windows
+  int64_t column = 0;
+  double exponent = 1.0;
+};
+
+/// The table [tapestry]: windows on a canvas instead of a target.
+struct TapestryConfig {
+  std::vector<WindowConfig> windows;
+  bool is_grid = false;         ///< windows of one size, each overlapping its neighbours
+  int64_t overlap = 0;          ///< of a grid
+  std::vector<int64_t> canvas;  ///< height and width; empty: as small as the windows allow
+  OverlapRule rule = OverlapRule::cover;
+  double taper = 0.0;
 };
 
 /// Step sizes: one constant, one a level of the plan, or factor * beta^power (power_step_size).
@@ -103,12 +139,21 @@ struct TuneConfig {
   std::optional<double> max_disagreement;
 };
 
+/// How pictures of a run of images are drawn (image_grid()); the samples do not depend on it.
+struct PictureConfig {
+  double low = -1.0;  ///< value shown as black; below it too
+  double high = 1.0;  ///< value shown as white; above it too
+  int64_t num_images = 64;
+  int64_t num_columns = 8;
+};
+
 /// A whole sampling run; docs/config.md lists the TOML keys. Made by parse_config.
 struct SampleConfig {
   std::string name;  ///< of the file, for messages
   /// An expression of the terms' names, tables' own expressions written out; empty: the product of
   /// all terms.
   std::string target;
+  std::optional<TapestryConfig> tapestry;  ///< in the place of a target
   std::vector<TermConfig> terms;
   std::optional<NoiseSchedule> schedule;  ///< set: must agree with the networks'
   std::string sampler = "exact";          ///< a name of sampler_names()
@@ -123,17 +168,31 @@ struct SampleConfig {
   std::string metrics_target;          ///< "product", or "" for none
   int64_t metrics_num_samples = 2000;  ///< chains measured, the first ones; W2 costs their cube
   CheckpointConfig checkpoint;
+  PictureConfig pictures;
   std::string toml;                             ///< the resolved config: gives this one again
   std::map<std::string, std::string> identity;  ///< every key that decides the result
 };
 
-/// What to train on: exactly one of the first three.
+/// What to train on: exactly one of set, file, law and images.
 struct DataConfig {
   std::string set;   ///< a name of builtin_data()
   std::string file;  ///< path of a .npy file (N, d)
   AnalyticPtr law;
-  std::string labels;  ///< path of a .npy file (N), the class of each row of `file`; or empty
-  Classes classes;     ///< what `law` consists of; or empty
+  std::string
+      labels;       ///< path of the class of each row of `file` or `images`, .npy or idx; or empty
+  Classes classes;  ///< what `law` consists of; or empty
+  std::string images;          ///< path of an idx file, .npy or .safetensors
+  ImageOptions image_options;  ///< of `images`
+  SceneOptions scenes;         ///< of the set "scenes"
+};
+
+/// A network of images to train, instead of TrainConfig::network.
+struct ImageNetwork {
+  std::string architecture;  ///< "unet" or "encoder_unet"
+  /// JSON object by the names of that network's own config: of diffusers' config.json, or of
+  /// guided-diffusion's flags. The data say the size and the channels.
+  std::string config;
+  std::string prediction;  ///< unet: "epsilon", "v_prediction", "sample" or an energy
 };
 
 /// A whole training run. Made by parse_train_config.
@@ -141,6 +200,7 @@ struct TrainJob {
   std::string name;
   DataConfig data;
   TrainConfig train;
+  std::optional<ImageNetwork> image_network;
   CheckpointConfig checkpoint;
   std::string toml;
   std::map<std::string, std::string> identity;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,7 +19,10 @@ class DataSet {
   virtual ~DataSet() = default;
   /// (num_samples, d) float64 or float32 on the CPU, any strides; row i from chain i of rng.
   virtual Tensor sample(int64_t num_samples, Rng& rng) const = 0;
+  /// Numbers of a point.
   virtual int64_t event_dim() const = 0;
+  /// Shape of a point: (d), or (C, H, W) of images, which sample() gives as (num_samples, C, H, W).
+  virtual std::vector<int64_t> event_shape() const { return {event_dim()}; }
   virtual std::string describe() const = 0;
 };
 using DataSetPtr = std::shared_ptr<const DataSet>;
@@ -38,6 +42,21 @@ class LabelledData : public DataSet {
   }
 };
 
+/// Points that each come with a vector of numbers, such as where an object of an image is.
+class ConditionedData : public DataSet {
+ public:
+  struct Draw {
+    Tensor points;      ///< as DataSet::sample()
+    Tensor conditions;  ///< (num_samples, condition_dim) float64 or float32 on the CPU
+  };
+  /// Points with their conditions; row i from chain i of rng.
+  virtual Draw sample_conditioned(int64_t num_samples, Rng& rng) const = 0;
+  virtual int64_t condition_dim() const = 0;
+  Tensor sample(int64_t num_samples, Rng& rng) const override {
+    return sample_conditioned(num_samples, rng).points;
+  }
+};
+
 /// A built-in set, 2-D, roughly inside [-1, 1]^2. ring, bar: the benchmark's laws (model.hpp).
 /// checkerboard: uniform on the 8 squares of a 4 x 4 board over [-1, 1]^2 that touch the corner
 /// (-1, -1) or one another at corners. moons: two interleaved half circles, the first
@@ -54,6 +73,35 @@ DataSetPtr array_data(const Tensor& rows, std::string name);
 /// The same with the class of each row: labels (N), whole numbers from 0 on of any dtype, of which
 /// the largest tells the number of classes. Throws DataError for other labels and for one class.
 DataSetPtr array_data(const Tensor& rows, const Tensor& labels, std::string name);
+/// What is done to images as they are drawn.
+struct ImageOptions {
+  int64_t pad = 0;    ///< > 0: pixels a side, black around the image
+  bool flip = false;  ///< every second image is mirrored, by chance
+};
+/// Images (N, H, W) or (N, C, H, W), drawn with replacement as (C, H, W): uint8, which becomes
+/// v / 127.5 - 1, or floats in [-1, 1]. `labels` (N) as in array_data(), or undefined: none. Throws
+/// DataError for other images and labels, ConfigError for a pad below the images' side.
+DataSetPtr image_data(const Tensor& images, const Tensor& labels, const ImageOptions& options,
+                      std::string name);
+
+/// Scenes of cubes and spheres that stand on a plane, see src/data_scenes.cpp.
+struct SceneOptions {
+  int64_t size = 32;        ///< pixels a side, 8 to 512
+  int64_t min_objects = 1;  ///< of min_objects to max_objects, at most 5, evenly
+  int64_t max_objects = 5;
+};
+/// The scenes of rows of `rng`: images (B, 3, size, size) in [-1, 1], where their objects stand, the
+/// first num_objects of (B, 5, 2) in [-1, 1]^2 (x to the right, y away from the camera), the others
+/// 0; the number of them (B) int64, and of each its shape (0 cube, 1 sphere) (B, 5) int64.
+struct Scenes {
+  Tensor images, positions, num_objects, shapes;
+};
+/// Renders num_scenes scenes, row i from chain i of rng. Throws ConfigError for bad options.
+Scenes draw_scenes(const SceneOptions& options, int64_t num_scenes, Rng& rng);
+/// Fresh scenes, each with the position of one of its objects as its condition. Throws as
+/// draw_scenes().
+DataSetPtr scene_data(const SceneOptions& options);
+
 /// Class k with probability weights[k] over their sum, and a point of classes[k]. A draw costs one
 /// of every class. Throws ConfigError for fewer than two classes, a null one, another number of
 /// weights, or weights that are not positive and finite; ShapeError when dimensions differ.
@@ -87,6 +135,12 @@ struct TrainConfig {
   RateSchedule rate_schedule = RateSchedule::constant;
   double beta1 = 0.9, beta2 = 0.999, adam_epsilon = 1e-8;
   double ema_decay = 0.999;
+  /// Step k's decay is at most (1 + k) / (10 + k), so that short runs forget the initial weights.
+  bool ema_warmup = false;
+  int64_t warmup_steps = 0;  ///< step k < warmup_steps: the rate times (k + 1) / warmup_steps
+  /// Share of the points whose label or condition the network does not see, for classifier-free
+  /// guidance (Ho and Salimans 2022).
+  double drop_probability = 0.0;
   double gradient_clip = 0.0;  ///< largest global norm; 0: off
   /// bfloat16 matrix products in the blocks; float32 weights, moments, norms, residual stream,
   /// first and last layer, loss. Needs a processor with AMX (ConfigError).
@@ -112,7 +166,8 @@ TrainConfig train_recipe(const std::string& name);
 struct HeldOut {
   int64_t step = 0;
   double mean = 0.0;
-  std::vector<double> per_level;  ///< one for each noise level
+  /// One for each noise level; of more than 100 levels, for each tenth of them.
+  std::vector<double> per_level;
 };
 
 /// Steps averaged in each entry of TrainState::losses.
@@ -150,6 +205,14 @@ TrainState initial_state(const TrainConfig& config);
 /// when loss or gradient is not finite.
 TrainState train(const TrainConfig& config, const DataSet& data, const TrainObserver& observer = {},
                  const TrainState* resume = nullptr);
+/// What a network sees of a condition c (B, k), entries of about unit size: sin(f c_i) and cos(f c_i)
+/// for dim / (2 k) frequencies f from pi/2 to 8 pi, evenly in log f; for each i first the sines. (B,
+/// dim) float32, filled up with zeros; all zeros stand for no condition. Throws ShapeError.
+Tensor condition_features(const Tensor& conditions, int64_t dim);
+
+/// How a state was trained: data, seed, steps, every setting, the last held-out loss, as texts.
+std::map<std::string, std::string> train_provenance(const TrainConfig& config,
+                                                    const TrainState& state, const DataSet& data);
 /// The EMA network of a state, with provenance filled in from config and data.
 Weights trained_weights(const TrainConfig& config, const TrainState& state, const DataSet& data);
 

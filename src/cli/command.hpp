@@ -14,6 +14,7 @@ namespace motet::cli {
 /// Each adds its subcommand to `app`. The subcommand runs while app.parse() does and throws what
 /// the library throws; main turns that into a message and an exit code.
 void add_sample(CLI::App& app);
+void add_tapestry(CLI::App& app);
 void add_train(CLI::App& app);
 void add_tune(CLI::App& app);
 void add_eval(CLI::App& app);

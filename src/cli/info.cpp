@@ -1,5 +1,5 @@
-// motet info FILE: what a weights file, samples, a run or a config is. motet info --target EXPR: what
-// an expression stands for. motet info --keys: the table of config keys.
+// motet info FILE: what a weights file, a network, samples, a run or a config is. motet info
+// --target EXPR: what an expression stands for. motet info --keys: the table of config keys.
 #include <torch/types.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "cli/summary.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
+#include "motet/pretrained.hpp"
 
 namespace motet::cli {
 namespace {
@@ -142,7 +143,19 @@ void show_target(const SampleOptions& options) {
   std::cout << printable(describe_target(load_sample_config(options)));
 }
 
+void show_network(const std::string& path) {
+  const auto rows = describe_pretrained(path);
+  print_line(std::cout, "network", path);
+  for (const auto& [name, text] : rows) {
+    print_line(std::cout, name, printable(text));
+  }
+}
+
 void show_file(const std::string& path) {
+  if (pretrained_kind(path) != PretrainedKind::none || std::filesystem::is_directory(path)) {
+    show_network(path);
+    return;
+  }
   const std::string extension = std::filesystem::path(path).extension().string();
   if (extension == ".safetensors" || extension == ".checkpoint") {
     show_tensor_file(path);
@@ -161,11 +174,14 @@ void show_file(const std::string& path) {
 }  // namespace
 
 void add_info(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("info", "Describe a weights file, samples, run or config");
+  CLI::App* command =
+      app.add_subcommand("info", "Describe a weights file, a network, samples, a run or a config");
   auto options = std::make_shared<SampleOptions>();
   auto keys = std::make_shared<bool>(false);
   CLI::Option* file =
-      command->add_option("file", options->config, ".safetensors, .npy, .json or .toml")
+      command
+          ->add_option("file", options->config,
+                       ".safetensors, .npy, .json, .toml, or a folder or program of a network")
           ->type_name("FILE");
   CLI::Option* target =
       command

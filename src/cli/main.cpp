@@ -70,6 +70,7 @@ int main(int argc, char** argv) {
   app.name("motet");
   describe(app);
   motet::cli::add_sample(app);
+  motet::cli::add_tapestry(app);
   motet::cli::add_tune(app);
   motet::cli::add_train(app);
   motet::cli::add_demo(app);

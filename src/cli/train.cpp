@@ -19,13 +19,14 @@ struct Options {
 };
 
 void run_command(Options options) {
-  if (options.files.weights.empty()) {
-    options.files.weights = std::filesystem::path(options.config).stem().string() + ".safetensors";
-  }
   if (!options.seed.empty()) {
     options.overrides.push_back("seed=" + options.seed);
   }
   const TrainJob job = load_train_config(options.config, options.overrides);
+  if (options.files.weights.empty()) {
+    options.files.weights = std::filesystem::path(options.config).stem().string() +
+                            (job.image_network ? "" : ".safetensors");
+  }
   const TrainReport report = run_train(job, options.files, terminal_hooks(options.quiet));
   end_progress();
   const auto json = nlohmann::json::parse(report.json);
@@ -51,7 +52,8 @@ void add_train(CLI::App& app) {
       ->type_name("CONFIG.toml");
   command
       ->add_option("--out", options->files.weights,
-                   "weights file; default: the config's name + .safetensors")
+                   "weights file, or folder of a network of images; default: the config's name + "
+                   ".safetensors, or without an ending")
       ->type_name("W.safetensors");
   command->add_option("--json", options->files.json, "every number of the run")
       ->type_name("F.json");

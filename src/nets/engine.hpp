@@ -54,6 +54,23 @@ struct Norm {
   double epsilon;
 };
 
+/// Arguments of SiLU(GroupNorm(x)) of one image whose channels lie innermost, (pixels, channels)
+/// elements, packed.
+struct GroupNorm {
+  const void* x;
+  void* out;  ///< may be x
+  int64_t pixels;
+  int64_t channels;    ///< a multiple of kChannelStep
+  int64_t num_groups;  ///< divides channels
+  const float* gamma;  ///< (channels)
+  const float* beta;   ///< (channels)
+  double epsilon;
+  bool with_silu;  ///< else the norm alone
+  float* scratch;  ///< (2 channels)
+};
+/// Channels that the image loops take at a time: the widest vector.
+inline constexpr int64_t kChannelStep = 16;
+
 /// One instruction set's loops. All functions are pure: they touch what their arguments name.
 struct Engine {
   const char* name;
@@ -67,6 +84,7 @@ struct Engine {
   void (*linear_scale)(const Product&);  ///< c = (a w) * slope
   void (*norm_silu)(const Norm&);        ///< out = SiLU(LayerNorm(h))
   void (*norm_backward)(const Norm&);    ///< h gradient += that of out through SiLU and LayerNorm
+  void (*group_norm)(const GroupNorm&);  ///< out = SiLU(GroupNorm(x)), elements to elements
   /// (rows, num) floats -> elements; num a multiple of kPanel.
   void (*narrow)(const float* from, int64_t from_stride, void* to, int64_t to_stride, int64_t rows,
                  int64_t num);

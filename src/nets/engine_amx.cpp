@@ -25,6 +25,14 @@ struct Amx : Avx512 {
     const __m512bh both = _mm512_cvtne2ps_pbh(high, low);
     __builtin_memcpy(to, &both, sizeof both);
   }
+  MOTET_INLINE static V get(const uint16_t* from) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  MOTET_INLINE static void put(uint16_t* to, V x) {
+    const __m256bh bits = _mm512_cvtneps_pbh(x);
+    __builtin_memcpy(to, &bits, sizeof bits);
+  }
   MOTET_INLINE static V exp2(V x) {
     const V n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const V f = sub(x, n);
@@ -40,7 +48,10 @@ struct Amx : Avx512 {
 }  // namespace
 }  // namespace motet::detail
 
+// clang-format off
 #include "nets/engine_loops.inl"
+#include "nets/engine_images.inl"
+// clang-format on
 
 namespace motet::detail {
 namespace {
@@ -129,6 +140,7 @@ const Engine* amx_engine() {
                                 .linear_scale = tile_product<StoreScaled<Amx>>,
                                 .norm_silu = norm_silu<Amx>,
                                 .norm_backward = norm_backward<Amx>,
+                                .group_norm = group_norm<Amx>,
                                 .narrow = narrow_rows<Amx>,
                                 .begin = begin_tiles,
                                 .end = end_tiles};

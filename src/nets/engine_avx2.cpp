@@ -32,6 +32,8 @@ struct Avx2 {
     half = _mm_add_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_add_ss(half, _mm_shuffle_ps(half, half, 1)));
   }
+  MOTET_INLINE static V get(const float* from) { return load(from); }
+  MOTET_INLINE static void put(float* to, V x) { store(to, x); }
   MOTET_INLINE static void put(float* to, V low, V high) {
     store(to, low);
     store(to + kWidth, high);
@@ -62,6 +64,7 @@ struct Avx2 {
 
 // clang-format off
 #include "nets/engine_loops.inl"
+#include "nets/engine_images.inl"
 #include "nets/engine_float.inl"
 // clang-format on
 

@@ -10,6 +10,7 @@ MOTET_BEGIN_TARGET("avx512f")
 // clang-format off
 #include "nets/engine_avx512.hpp"
 #include "nets/engine_loops.inl"
+#include "nets/engine_images.inl"
 #include "nets/engine_float.inl"
 // clang-format on
 

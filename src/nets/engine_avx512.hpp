@@ -27,6 +27,8 @@ struct Avx512 {
   MOTET_INLINE static V fnma(V a, V b, V c) { return _mm512_fnmadd_ps(a, b, c); }
   MOTET_INLINE static V min(V a, V b) { return _mm512_min_ps(a, b); }
   MOTET_INLINE static float sum(V x) { return _mm512_reduce_add_ps(x); }
+  MOTET_INLINE static V get(const float* from) { return load(from); }
+  MOTET_INLINE static void put(float* to, V x) { store(to, x); }
   MOTET_INLINE static void put(float* to, V low, V high) {
     store(to, low);
     store(to + kWidth, high);

@@ -18,6 +18,7 @@ Engine make_float_engine(const char* name) {
           .linear_scale = linear_scale<S>,
           .norm_silu = norm_silu<S>,
           .norm_backward = norm_backward<S>,
+          .group_norm = group_norm<S>,
           .narrow = narrow_rows<S>,
           .begin = nothing,
           .end = nothing};

@@ -6,7 +6,7 @@
 // S: V (vector type), kWidth, kRows (rows of a register block), Element, and zero set1 load store
 // add sub mul fma(a,b,c)=ab+c fnma(a,b,c)=c-ab min exp2 reciprocal sum(V), and
 // put(Element* to, V low, V high), which stores 2 kWidth elements, and
-// inverse_sqrt(float).
+// inverse_sqrt(float). engine_images.inl also needs get(const Element*) and put(Element*, V).
 
 namespace motet::detail {
 namespace {

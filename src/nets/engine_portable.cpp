@@ -57,6 +57,8 @@ struct Portable {
     return map([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
   static float sum(V x) { return (x.lane[0] + x.lane[2]) + (x.lane[1] + x.lane[3]); }
+  static V get(const float* from) { return load(from); }
+  static void put(float* to, V x) { store(to, x); }
   static void put(float* to, V low, V high) {
     store(to, low);
     store(to + kWidth, high);
@@ -75,6 +77,7 @@ struct Portable {
 
 // clang-format off
 #include "nets/engine_loops.inl"
+#include "nets/engine_images.inl"
 #include "nets/engine_float.inl"
 // clang-format on
 

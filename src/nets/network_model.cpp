@@ -14,17 +14,19 @@
 #include "motet/error.hpp"
 #include "motet/model.hpp"
 #include "nets/fast_network.hpp"
+#include "nets/network.hpp"
 #include "nets/network_batch.hpp"
 #include "nets/residual_mlp.hpp"
+#include "nets/words.hpp"
 
 namespace motet {
 namespace {
 
+using detail::EnergyPass;
 using detail::TensorMap;
-
-// A value with its word in configs and reports.
-template <class Value, size_t kNum>
-using Words = std::array<std::pair<Value, const char*>, kNum>;
+using detail::value_of;
+using detail::word_of;
+using detail::Words;
 
 constexpr Words<Parameterisation, 4> kParameterisations = {
     {{Parameterisation::score, "score"},
@@ -34,33 +36,6 @@ constexpr Words<Parameterisation, 4> kParameterisations = {
 constexpr Words<Compute, 3> kComputes = {{{Compute::reference, "reference"},
                                           {Compute::float32, "float32"},
                                           {Compute::bfloat16, "bfloat16"}}};
-
-template <class Value, size_t kNum>
-std::string word_of(const Words<Value, kNum>& words, Value value) {
-  for (const auto& [candidate, word] : words) {
-    if (candidate == value) {
-      return word;
-    }
-  }
-  return "unknown";
-}
-
-template <class Value, size_t kNum>
-Value value_of(const Words<Value, kNum>& words, const std::string& what, const std::string& name) {
-  std::string allowed;
-  for (const auto& [value, word] : words) {
-    if (name == word) {
-      return value;
-    }
-    allowed += (allowed.empty() ? "" : ", ") + std::string(word);
-  }
-  throw ConfigError(what + " = \"" + name + "\" is not known; allowed: " + allowed);
-}
-
-// Energy E (B), float64, and grad_x E (B, d).
-struct EnergyPass {
-  at::Tensor energy, gradient;
-};
 
 // How f and its energy are computed; x is (B, d) float32, contiguous, on the pass's device.
 class Pass {

@@ -10,44 +10,17 @@
 #include <utility>
 #include <vector>
 
-#include "error_shape.hpp"
 #include "motet/error.hpp"
 #include "nets/features.hpp"
 
 namespace motet {
 namespace {
 
-using ShapeMap = std::map<std::string, std::vector<int64_t>>;
+using detail::ShapeMap;
 
 void add_linear(ShapeMap& shapes, const std::string& name, int64_t num_in, int64_t num_out) {
   shapes[name + ".weight"] = {num_out, num_in};
   shapes[name + ".bias"] = {num_out};
-}
-
-using detail::quoted_text;
-using detail::shape_text;
-
-std::string cause_of_shape(at::IntArrayRef found, at::IntArrayRef expected) {
-  if (found.size() == 2 && found[0] == expected.back() && found[1] == expected.front()) {
-    return "it is transposed: weights are (out, in) as in torch";
-  }
-  return "the tensors and the config are of two different networks";
-}
-
-void check_tensor(const std::string& name, const at::Tensor& tensor, at::IntArrayRef expected,
-                  const std::string& prefix) {
-  const std::string where = prefix + "tensor " + quoted_text(name) + ": ";
-  if (!tensor.defined()) {
-    throw DataError(where + "is undefined");
-  }
-  if (tensor.sizes() != expected) {
-    throw DataError(where + "shape " + shape_text(tensor.sizes()) + ", expected " +
-                    shape_text(expected) + "; " + cause_of_shape(tensor.sizes(), expected));
-  }
-  if (tensor.scalar_type() != at::kFloat) {
-    throw DataError(where + "dtype " + detail::dtype_text(tensor.scalar_type()) +
-                    ", expected float32; convert it");
-  }
 }
 
 void check_frequencies(const NetworkConfig& config) {
@@ -134,29 +107,7 @@ void check_network_config(const NetworkConfig& config) {
 
 void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
                    const std::string& prefix) {
-  const ShapeMap expected = expected_tensors(config);
-  std::vector<std::string> extra;
-  for (const auto& [name, tensor] : tensors) {
-    if (!expected.contains(name)) {
-      extra.push_back(name);
-    }
-  }
-  for (const auto& [name, shape] : expected) {
-    const auto found = tensors.find(name);
-    if (found == tensors.end()) {
-      const std::string other = nearest(name, extra);
-      throw DataError(prefix + "tensor " + quoted_text(name) + " of shape " + shape_text(shape) +
-                      " is missing; " +
-                      (other.empty() ? "the tensors are of another architecture or another size"
-                                     : "there is " + quoted_text(other) + " instead"));
-    }
-    check_tensor(name, found->second, shape, prefix);
-  }
-  if (!extra.empty()) {
-    throw DataError(prefix + "tensor " + quoted_text(extra.front()) +
-                    " is not part of the network that the config describes; the tensors are of "
-                    "another architecture or another size");
-  }
+  check_tensors(expected_tensors(config), tensors, prefix, TensorDtype::float32);
 }
 
 void check_level(const NetworkConfig& config, const NoiseLevel& level, const std::string& name) {
@@ -165,21 +116,6 @@ void check_level(const NetworkConfig& config, const NoiseLevel& level, const std
                       std::to_string(config.num_levels - 1) + ", but is asked for level " +
                       std::to_string(level.index) + "; sample on the model's own schedule");
   }
-}
-
-at::Device device_from(const std::string& device) {
-  if (device == "cpu") {
-    return at::kCPU;
-  }
-  if (device != "cuda") {
-    throw ConfigError("network: device = \"" + device + "\" is not known; allowed: cpu, cuda");
-  }
-  if (!at::hasCUDA()) {
-    throw ConfigError(
-        "network: device = \"cuda\", but this build of torch or this machine has no CUDA; use "
-        "device = \"cpu\"");
-  }
-  return at::kCUDA;
 }
 
 at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,

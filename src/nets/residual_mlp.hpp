@@ -3,15 +3,13 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <map>
 #include <optional>
 #include <string>
 
 #include "motet/model.hpp"
+#include "nets/tensors.hpp"
 
 namespace motet::detail {
-
-using TensorMap = std::map<std::string, at::Tensor>;
 
 /// Added to the variance in every LayerNorm, as in haiku.
 inline constexpr double kLayerNormEpsilon = 1e-5;
@@ -30,9 +28,6 @@ void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
 
 /// Throws ConfigError for a level that the network `name` was not trained on.
 void check_level(const NetworkConfig& config, const NoiseLevel& level, const std::string& name);
-
-/// "cpu" or "cuda" as torch has it. Throws ConfigError for other words and an absent device.
-at::Device device_from(const std::string& device);
 
 /// f(x, t), (B, num_outputs), from plain torch operations: the definition every faster path must agree with.
 /// Differentiable, twice, in x and in `tensors`. x (B, d) has the dtype and device of `tensors`;

@@ -7,6 +7,45 @@
 #include "motet/rng.hpp"
 
 namespace motet::testing {
+namespace {
+
+class CorrelatedGaussian : public AnalyticModel {
+ public:
+  CorrelatedGaussian(const Tensor& mean, const Tensor& covariance, std::string name)
+      : mean_(mean.to(at::kDouble)),
+        covariance_(covariance.to(at::kDouble)),
+        root_(at::linalg_cholesky(covariance_)),
+        name_(std::move(name)) {}
+
+  Eval evaluate(const Tensor& x, const NoiseLevel& level) const override {
+    const Tensor offset = x.to(at::kDouble) - mean_ * std::sqrt(level.alpha_bar);
+    const Tensor score = -at::matmul(offset, precision(level.alpha_bar));
+    return {.score = score.to(x.scalar_type()),
+            .log_density = 0.5 * (offset * score).sum(1),
+            .remainder = {}};
+  }
+  bool is_normalised() const override { return false; }
+  std::vector<int64_t> event_shape() const override { return {mean_.size(0)}; }
+  std::string describe() const override { return name_; }
+  Tensor sample_data(int64_t num_samples, Rng& rng) const override {
+    const Tensor n = rng.normal_like(at::empty({num_samples, mean_.size(0)}, at::kDouble));
+    return mean_ + at::matmul(n, root_.t());
+  }
+  Tensor log_density_data(const Tensor& x) const override {
+    return evaluate(x, {.index = 0, .alpha_bar = 1.0, .beta = 0.0}).log_density;
+  }
+
+ private:
+  Tensor precision(double alpha_bar) const {
+    const Tensor noise = at::eye(mean_.size(0), at::kDouble) * (1.0 - alpha_bar);
+    return at::linalg_inv(covariance_ * alpha_bar + noise);
+  }
+
+  Tensor mean_, covariance_, root_;
+  std::string name_;
+};
+
+}  // namespace
 
 ModelPtr nan_above(const ModelPtr& model, double bound) {
   return from_callable(
@@ -71,6 +110,10 @@ AnalyticPtr gaussian(const std::vector<double>& mean, const std::vector<double>&
                      std::string name) {
   return gaussian_mixture(at::ones({1}, at::kDouble), at::tensor(mean, at::kDouble).unsqueeze(0),
                           at::tensor(sd, at::kDouble).unsqueeze(0), std::move(name));
+}
+
+AnalyticPtr correlated_gaussian(const Tensor& mean, const Tensor& covariance, std::string name) {
+  return std::make_shared<CorrelatedGaussian>(mean, covariance, std::move(name));
 }
 
 NoiseLevel level_at(double alpha_bar, int64_t index) {

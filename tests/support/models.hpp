@@ -60,6 +60,10 @@ AnalyticPtr uneven_mixture(int64_t d, int64_t num_modes);
 AnalyticPtr gaussian(const std::vector<double>& mean, const std::vector<double>& sd,
                      std::string name = "gaussian");
 
+/// A Gaussian with this mean (d) and covariance (d, d), and its exact diffusion to every level.
+AnalyticPtr correlated_gaussian(const Tensor& mean, const Tensor& covariance,
+                                std::string name = "correlated gaussian");
+
 /// A level with this alpha_bar, outside of any schedule.
 NoiseLevel level_at(double alpha_bar, int64_t index = 0);
 

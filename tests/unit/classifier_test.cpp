@@ -249,7 +249,7 @@ TEST(ClassifierTraining, LossIsTheCrossEntropy) {
   const Tensor x = points(6, 1);
   const Tensor labels = at::tensor({0, 1, 1, 0, 1, 1}, at::kLong);
   const Tensor levels = at::tensor({0, 9, 3, 4, 5, 5}, at::kLong);
-  const detail::Batch batch{x, at::zeros_like(x), levels, labels};
+  const detail::Batch batch{.x = x, .noise = at::zeros_like(x), .level = levels, .label = labels};
   const auto pass = detail::reference_pass(config.network);
   const Tensor gradient = at::zeros({count}, at::kDouble);
   EXPECT_NEAR(pass->gradient(weights, batch, gradient), std::log(2.0), 1e-15);

@@ -120,8 +120,10 @@ TEST(ConfigClasses, DataHaveClassesIfAndOnlyIfTheNetworkLearnsThem) {
   refused("[data]\nfile = \"x.npy\"\nlabels = \"y.npy\"\n",
           ":3: data.labels = \"y.npy\", but network.parameterisation = \"score\" learns no "
           "classes; leave it out");
-  refused("[data]\nset = \"ring\"\nlabels = \"y.npy\"\n" + kNetwork,
-          ":3: data.labels = \"y.npy\", but data.file is not given; labels are of its rows");
+  refused(
+      "[data]\nset = \"ring\"\nlabels = \"y.npy\"\n" + kNetwork,
+      ":3: data.labels = \"y.npy\", but neither data.file nor data.images is given; labels are of "
+      "its rows");
 }
 
 TEST(GuidanceNotes, SayThatAnotherScaleIsAnotherTarget) {

@@ -7,6 +7,7 @@
 
 #include "config_keys.hpp"
 #include "motet/error.hpp"
+#include "motet/image.hpp"
 #include "motet/io.hpp"
 #include "support/folder.hpp"
 #include "support/models.hpp"
@@ -85,6 +86,50 @@ TEST(ConfigLikelihood, ReadsABoxWithOpenSides) {
 
 TEST(ConfigLikelihood, IsNullWithoutTheKey) { EXPECT_EQ(read("law = \"ring\"\n"), nullptr); }
 
+TEST(ConfigLikelihood, ReadsImagesAndMasksFromPngs) {
+  const test::Folder folder;
+  const Tensor image = at::tensor({0, 51, 102, 153, 204, 255}).to(at::kByte).view({1, 2, 3});
+  write_png(folder / "y.png", image);
+  write_png(folder / "mask.png",
+            at::tensor({255, 0, 0, 255, 127, 128}).to(at::kByte).view({1, 2, 3}));
+  const std::string toml =
+      "likelihood = \"linear_gaussian\"\nmask = \"mask.png\"\nevent_shape = [1, 2, 3]\n"
+      "observation = \"y.png\"\nnoise_sd = 0.3\n";
+  const LikelihoodPtr found = read(toml, folder.path());
+  const Tensor seen = values_of(image).flatten().index_select(0, at::tensor({0, 3, 5}));
+  const LikelihoodPtr expected = linear_gaussian({0, 3, 5}, {1, 2, 3}, seen, kNoise, {}, "obs");
+  const Tensor x = at::arange(12).to(at::kDouble).mul(0.1).view({2, 1, 2, 3});
+  const auto a = found->evaluate(x, level_at(0.7, 3), -x);
+  const auto b = expected->evaluate(x, level_at(0.7, 3), -x);
+  EXPECT_TRUE(at::equal(a.log_likelihood, b.log_likelihood));
+  EXPECT_TRUE(at::equal(a.score, b.score));
+  write_png(folder / "mask.png", at::zeros({1, 2, 3}, at::kByte));
+  EXPECT_THROW_MSG(read(toml, folder.path()), ConfigError,
+                   "config: a.toml:3: model.obs.mask = \"mask.png\", shows nothing; pixels above "
+                   "mid grey, or entries > 0, are seen");
+  write_png(folder / "mask.png", at::zeros({1, 3, 3}, at::kByte));
+  EXPECT_THROW_MSG(read(toml, folder.path()), ConfigError,
+                   "config: a.toml:3: model.obs.mask = \"mask.png\", holds shape (1, 3, 3), must "
+                   "be event_shape (1, 2, 3) or one channel of it");
+}
+
+TEST(ConfigLikelihood, OneChannelOfAMaskIsThatOfAll) {
+  const test::Folder folder;
+  write_png(folder / "mask.png", at::tensor({255, 0}).to(at::kByte).view({1, 1, 2}));
+  const LikelihoodPtr found = read(
+      "likelihood = \"linear_gaussian\"\nmask = \"mask.png\"\nevent_shape = [3, 1, 2]\n"
+      "observation = [0.1, 0.2, 0.3]\nnoise_sd = 0.3\n",
+      folder.path());
+  EXPECT_EQ(found->event_shape(), (std::vector<int64_t>{3, 1, 2}));
+}
+
+TEST(ConfigLikelihood, SeesRowsAndBoxesAsImages) {
+  const LikelihoodPtr found = read(kMatrix + "event_shape = [1, 2, 1]\n" + kRest);
+  EXPECT_EQ(found->event_shape(), (std::vector<int64_t>{1, 2, 1}));
+  EXPECT_EQ(read("likelihood = \"box\"\nlow = [0, 0]\nevent_shape = [2, 1]\n")->event_shape(),
+            (std::vector<int64_t>{2, 1}));
+}
+
 struct Refusal {
   std::string toml;
   std::string message;  // after "config: a.toml"
@@ -95,14 +140,15 @@ std::vector<Refusal> refusals() {
   const std::string mask = gaussian + "observed = [0, 2]\n";
   const std::string box = "likelihood = \"box\"\n";
   const std::string takes =
-      "that takes matrix, observed, event_dim, observation, noise_sd, approximation and prior_sd";
+      "that takes matrix, observed, mask, event_dim, event_shape, observation, noise_sd, "
+      "approximation and prior_sd";
   return {
       {kMatrix + "low = [0]\n" + kRest,
        ":4: model.obs.low = [0.0], but it is no parameter of likelihood \"linear_gaussian\"; " +
            takes},
       {box + "low = [0]\nlaw = \"ring\"\n",
        ":4: model.obs.law = \"ring\", but it is no parameter of likelihood \"box\"; that takes "
-       "low, high, approximation and prior_sd"},
+       "low, high, event_shape, approximation and prior_sd"},
       {"noise_sd = 0.3\nlaw = \"ring\"\n",
        ":2: model.obs.noise_sd = 0.3, but model.obs.likelihood is not given; add likelihood = "
        "\"linear_gaussian\""},
@@ -120,6 +166,19 @@ std::vector<Refusal> refusals() {
        ":3: model.obs.observed = [0, 2], must name coordinates below event_dim = 2, each once"},
       {gaussian + "observed = [1, 1]\nevent_dim = 2\n" + kRest,
        ":3: model.obs.observed = [1, 1], must name coordinates below event_dim = 2, each once"},
+      {mask + "event_dim = 3\nevent_shape = [1, 3]\n" + kRest,
+       ":4: model.obs.event_dim = 3, but event_shape is given too; leave one out"},
+      {mask + "event_shape = [1, 2]\n" + kRest,
+       ":3: model.obs.observed = [0, 2], must name coordinates below the product of event_shape = "
+       "2, "
+       "each once"},
+      {kMatrix + "event_shape = [1, 3]\n" + kRest,
+       ":4: model.obs.event_shape = [1, 3], must be up to 4 sizes whose product is the number of "
+       "coordinates, 2"},
+      {mask + "mask = \"m.png\"\nevent_shape = [1, 3]\n" + kRest,
+       ":4: model.obs.mask = \"m.png\", but observed is given too; leave one out"},
+      {gaussian + "mask = \"m.png\"\n" + kRest,
+       ": model.obs.event_shape is missing; mask needs it"},
       {gaussian + "matrix = [[1, 2], [3]]\n" + kRest,
        ":3: model.obs.matrix = [[1.0, 2.0], [3.0]], must have rows of one length"},
       {kMatrix + "observation = [1]\nnoise_sd = 1\n",

@@ -150,7 +150,10 @@ INSTANTIATE_TEST_SUITE_P(
                 "  a * b * net.safetensors\n          ^"},
         Refusal{"FileOfAnotherKind", with_target("a * b * 'net.npy'"),
                 "config: a.toml:1: target: expression: column 9: 'net.npy' must be a weights file, "
-                "whose name ends in .safetensors\n  a * b * 'net.npy'\n          ^"},
+                "whose name ends in .safetensors, a program, whose name ends in .ts or .pt2, a "
+                "mixer, whose name ends in .eqx, or a folder, whose name has no dot or ends in /\n "
+                " a * b * 'net.npy'\n          "
+                "^"},
         Refusal{"UnknownNameInATable",
                 with_target("a * b * c", kTwo + "[model.c]\nexpression = \"bat\"\n"),
                 "config: a.toml:7: model.c.expression: expression: column 1: unknown name \"bat\"; "

@@ -357,10 +357,10 @@ TEST(TrainJob, RefusesANetworkWithoutBlocks) {
 
 TEST(TrainJob, NeedsOneSourceOfData) {
   EXPECT_THROW_MSG(parse_train_config("seed = 1\n", "t.toml"), ConfigError,
-                   "config: t.toml: [data] must have exactly one of set, file and law");
+                   "config: t.toml: [data] must have exactly one of set, file, images and law");
   EXPECT_THROW_MSG(parse_train_config("[data]\nset = \"ring\"\nfile = \"a.npy\"\n", "t.toml"),
                    ConfigError,
-                   "config: t.toml: [data] must have exactly one of set, file and law");
+                   "config: t.toml: [data] must have exactly one of set, file, images and law");
 }
 
 class Sampling : public testing::Test {

@@ -109,10 +109,10 @@ TEST(Data, AnalyticLawsOfAnyDimension) {
 TEST(Data, RefusesWhatCannotBeTrainedOn) {
   EXPECT_THROW_MSG(builtin_data("rnig"), ConfigError,
                    "data: unknown set \"rnig\", must be ring, bar, checkerboard, moons, "
-                   "spirals or swiss_roll; did you mean ring?");
+                   "spirals, swiss_roll or scenes; did you mean ring?");
   EXPECT_THROW_MSG(builtin_data("galaxies"), ConfigError,
                    "data: unknown set \"galaxies\", must be ring, bar, checkerboard, moons, "
-                   "spirals or swiss_roll");
+                   "spirals, swiss_roll or scenes");
   EXPECT_THROW_MSG(analytic_data(nullptr), ConfigError, "data: analytic_data() was given no law");
   EXPECT_THROW_MSG(array_data(at::ones({3}), "mine"), DataError,
                    "data: \"mine\" has shape [3], must be (N, d) with N, d >= 1");
