@@ -97,6 +97,8 @@ EXPERIMENTS = {
             Part("exact scores", (EXACT, REVERSE), 3),
             Part("score networks", (EXACT, REVERSE), 2),
             Part("exact scores", CHEAP_HMC, 1),
+            Part("score networks", CHEAP_HMC, 1),
+            Part("energy networks", (EXACT, REVERSE), 1),
         ),
         ("tv 64 x 64", "tv 16 x 16", "kl 64 x 64"),
         (*ALL_SHOWN, ("score networks", "exact")),

@@ -43,7 +43,11 @@ PROBLEMS = (
     (50, "half", "exact", SAMPLERS, 7, 48),
     (2, "half", "network", ("exact", "reverse"), 7, 16),
     (10, "half", "network", ("exact", "reverse"), 7, 16),
+    (10, "half", "long-network", ("exact", "reverse"), 7, 16),
+    (50, "half", "network", ("exact", "reverse"), 7, 16),
 )
+# Training steps by kind of network: the test shows where the network's own error takes over.
+STEPS = {"network": 1500, "long-network": 6000}
 # Below it a test fails: .05 over the tests of one row (Bonferroni), of which there are four.
 LEVEL = 0.05 / 4
 TRAINING = """seed = {d}
@@ -54,9 +58,9 @@ means = {means}
 sds = {sds}
 [train]
 recipe = "motet"
-num_steps = 1500
+num_steps = {steps}
 batch_size = 2000
-ema_decay = 0.99
+ema_decay = {decay}
 mixed_precision = {mixed}
 """
 
@@ -81,15 +85,19 @@ def has_amx() -> bool:
     return "amx_bf16" in Path("/proc/cpuinfo").read_text()
 
 
-def network(binaries: Path, d: int) -> Path:
+def network(binaries: Path, d: int, kind: str) -> Path:
     """Weights of a network of the program's prior, trained unless there by the same config."""
     prior = json.loads(
         subprocess.run(
             [binaries / "measure_sbc", "prior", str(d)], check=True, capture_output=True
         ).stdout
     )
-    text = TRAINING.format(d=d, mixed=str(has_amx()).lower(), **prior)
-    config, weights = NETWORKS / f"mixture-{d}.toml", NETWORKS / f"mixture-{d}.safetensors"
+    steps = STEPS[kind]
+    text = TRAINING.format(
+        d=d, steps=steps, decay=1 - 15 / steps, mixed=str(has_amx()).lower(), **prior
+    )
+    stem = f"mixture-{d}" if kind == "network" else f"mixture-{d}-long"
+    config, weights = NETWORKS / f"{stem}.toml", NETWORKS / f"{stem}.safetensors"
     if weights.is_file() and config.is_file() and config.read_text() == text:
         return weights
     NETWORKS.mkdir(parents=True, exist_ok=True)
@@ -102,19 +110,24 @@ def network(binaries: Path, d: int) -> Path:
 
 def measure(binaries: Path, name: str, words: list[str]) -> dict:
     """The record of one case."""
-    extra = [network(binaries, int(words[1]))] if "-network-" in name else []
+    kind = next((kind for kind in ("long-network", "network") if f"-{kind}-" in name), None)
+    extra = [network(binaries, int(words[1]), kind)] if kind else []
     begin = time.monotonic()
     command = [str(word) for word in (binaries / "measure_sbc", *words, *extra)]
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=one_thread()).stdout
-    return {
-        "name": name,
-        "arguments": words,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": commit(),
-        "device": processor(),
-        "command": f"tools/measure_sbc.py --only {name}",
-        "seconds": round(time.monotonic() - begin, 1),
-    } | json.loads(found)
+    return (
+        {
+            "name": name,
+            "arguments": words,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "commit": commit(),
+            "device": processor(),
+            "command": f"tools/measure_sbc.py --only {name}",
+            "seconds": round(time.monotonic() - begin, 1),
+        }
+        | json.loads(found)
+        | ({"training_steps": STEPS[kind]} if kind else {})
+    )
 
 
 def keep(records: dict[str, dict]) -> None:
@@ -144,7 +157,7 @@ def table(records: list[dict]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|---:|---|---|---|---:|" + "---:|" * 4 + "---|"]
     for record in records:
         p_values = [test["p_value"] for test in record["tests"]]
-        cells = [str(record["d"]), record["measurement"], record["prior"]]
+        cells = [str(record["d"]), record["measurement"], prior_of(record)]
         cells += [TITLES[record["sampler"]], str(record["evaluations_per_chain"])]
         cells += [number(p) for p in p_values]
         cells += ["fails" if min(p_values) < LEVEL else "passes"]
@@ -161,9 +174,15 @@ def table(records: list[dict]) -> str:
     return "\n".join(lines) + "\n\n" + note + "\n"
 
 
+def prior_of(record: dict) -> str:
+    """What the prior's scores are of."""
+    steps = record.get("training_steps")
+    return f"{record['prior']}, {steps:,} steps" if steps else record["prior"]
+
+
 def row_name(record: dict) -> str:
     """What a row of the picture shows."""
-    return f"d = {record['d']}, {record['measurement']}\n{record['prior']}"
+    return f"d = {record['d']}, {record['measurement']}\n{prior_of(record)}"
 
 
 def draw_panel(axis, record: dict, title: str) -> None:
