@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "error_shape.hpp"
 #include "json_object.hpp"
@@ -66,12 +67,6 @@ std::vector<std::string> files_inside(const std::string& folder) {
     files.push_back((fs::path(folder) / name).string());
   }
   return files;
-}
-
-std::string text_of(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
 }
 
 std::string input_text(const detail::InputSpec& input) {
@@ -216,15 +211,21 @@ std::vector<std::pair<std::string, std::string>> describe_network(
       {"output shape", shape_text(network.architecture->output_shape())},
       {"prediction", to_string(network.output.prediction)},
       {"levels", std::to_string(schedule.num_levels()) + ", alpha_bar from " +
-                     text_of(schedule.alpha_bars().front()) + " to " +
-                     text_of(schedule.alpha_bars().back())},
-      {"times",
-       text_of(network.output.times.front()) + " to " + text_of(network.output.times.back())}};
+                     six_digits(schedule.alpha_bars().front()) + " to " +
+                     six_digits(schedule.alpha_bars().back())},
+      {"times", six_digits(network.output.times.front()) + " to " +
+                    six_digits(network.output.times.back())}};
   for (const InputSpec& input : network.architecture->inputs()) {
     rows.emplace_back("input", input_text(input));
   }
   rows.insert(rows.end(), network.notes.begin(), network.notes.end());
   return rows;
+}
+
+std::string six_digits(double value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
 }
 
 void check_finite(const TensorMap& tensors, const std::string& prefix) {

@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <mutex>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
@@ -143,18 +142,6 @@ ProgramFile read_file_beside(const std::string& path, const std::string& prefix)
   return parse_program_file(read_file(json, kMaxText), "program: " + json);
 }
 
-bool is_energy(const ProgramFile& file) {
-  const Prediction prediction = file.output.prediction;
-  return prediction == Prediction::energy_norm || prediction == Prediction::energy_residual ||
-         prediction == Prediction::energy;
-}
-
-std::string number_text(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
-}
-
 std::string input_text(const ProgramInput& input) {
   const std::string numbers =
       input.spec.shape.empty() ? "a number" : "numbers " + shape_text(input.spec.shape);
@@ -165,7 +152,8 @@ std::string input_text(const ProgramInput& input) {
 
 void check_kind(const ProgramFile& file, ProgramKind kind, const std::string& prefix) {
   const bool is_gradient_known = file.spec.returns == ProgramReturns::energy_and_gradient;
-  if (kind == ProgramKind::aot_inductor && is_energy(file) && !is_gradient_known) {
+  if (kind == ProgramKind::aot_inductor && is_energy(file.output.prediction) &&
+      !is_gradient_known) {
     throw DataError(prefix +
                     "is an AOTInductor package, through which no gradient passes, but its energy "
                     "needs one; export it as TorchScript, or so that it returns (E, grad E)");
@@ -191,11 +179,11 @@ std::vector<std::pair<std::string, std::string>> describe_program(const std::str
   std::vector<std::pair<std::string, std::string>> rows = {
       {"program", kind == ProgramKind::torchscript ? "TorchScript" : "AOTInductor package"},
       {"event shape", shape_text(spec.event_shape)},
-      {"data", file.data_units + (file.data_range ? ", " + number_text((*file.data_range)[0]) +
-                                                        " to " + number_text((*file.data_range)[1])
+      {"data", file.data_units + (file.data_range ? ", " + six_digits((*file.data_range)[0]) +
+                                                        " to " + six_digits((*file.data_range)[1])
                                                   : "")},
       {"prediction", to_string(file.output.prediction)},
-      {"density", is_energy(file) ? "an energy" : "a score only"},
+      {"density", is_energy(file.output.prediction) ? "an energy" : "a score only"},
       {"levels", std::to_string(file.output.schedule.num_levels())},
       {"dtype", dtype_text(spec.dtype)},
       {"rows at once", spec.batch_size == 0 ? "any" : std::to_string(spec.batch_size)}};

@@ -112,7 +112,7 @@ void add_residual(ShapeMap& shapes, const AdmLayer& layer, const AdmStyle& style
 }  // namespace
 
 at::Tensor adm_norm_silu(const TensorMap& tensors, const std::string& name, const at::Tensor& h) {
-  return at::silu(group_norm(tensors, name, h, kAdmNormGroups, kAdmNormEpsilon));
+  return group_norm_silu(tensors, name, h, kAdmNormGroups, kAdmNormEpsilon);
 }
 
 void add_adm_layer(ShapeMap& shapes, const AdmLayer& layer, const AdmStyle& style) {

@@ -157,11 +157,6 @@ class BoundNetwork : public detail::Network {
   Inputs inputs_;
 };
 
-bool is_energy(Prediction prediction) {
-  return prediction == Prediction::energy_norm || prediction == Prediction::energy_residual ||
-         prediction == Prediction::energy;
-}
-
 class PredictionModel : public Model {
  public:
   PredictionModel(detail::NetworkPtr network, detail::OutputSpec spec, std::string name)
@@ -183,7 +178,7 @@ class PredictionModel : public Model {
     return {.score = score, .log_density = {}, .remainder = score};
   }
 
-  bool is_exact() const override { return is_energy(spec_.prediction); }
+  bool is_exact() const override { return detail::is_energy(spec_.prediction); }
   std::vector<int64_t> event_shape() const override { return network_->event_shape(); }
   std::string describe() const override { return name_; }
   std::optional<NoiseSchedule> schedule() const override { return spec_.schedule; }
@@ -291,6 +286,11 @@ void check_times(const std::vector<double>& times, const NoiseSchedule& schedule
     throw ConfigError(prefix + std::to_string(times.size()) + " times for " +
                       std::to_string(schedule.num_levels()) + " levels, must be one each");
   }
+}
+
+bool is_energy(Prediction prediction) {
+  return prediction == Prediction::energy_norm || prediction == Prediction::energy_residual ||
+         prediction == Prediction::energy;
 }
 
 std::string to_string(Prediction prediction) { return word_of(kPredictions, prediction); }

@@ -110,6 +110,8 @@ enum class Prediction {
   energy_residual,  ///< log p = -||f - x||^2 / sigma
   energy,           ///< log p = -E, of a program that is an energy itself
 };
+/// Whether it gives a log density too.
+bool is_energy(Prediction prediction);
 /// Their words in files and configs.
 inline constexpr Words<Prediction, 7> kPredictions = {
     {{Prediction::epsilon, "epsilon"},

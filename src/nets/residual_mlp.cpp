@@ -12,6 +12,7 @@
 
 #include "motet/error.hpp"
 #include "nets/features.hpp"
+#include "nets/network.hpp"
 
 namespace motet {
 namespace {
@@ -111,11 +112,7 @@ void check_tensors(const NetworkConfig& config, const TensorMap& tensors,
 }
 
 void check_level(const NetworkConfig& config, const NoiseLevel& level, const std::string& name) {
-  if (level.index < 0 || level.index >= config.num_levels) {
-    throw ConfigError("network: \"" + name + "\" was trained on levels 0 to " +
-                      std::to_string(config.num_levels - 1) + ", but is asked for level " +
-                      std::to_string(level.index) + "; sample on the model's own schedule");
-  }
+  check_level(config.num_levels, level, name);
 }
 
 at::Tensor reference_forward(const TensorMap& tensors, const NetworkConfig& config,

@@ -258,8 +258,8 @@ class UNet2D : public Architecture {
   at::Tensor with_image_of(const TensorMap& tensors, const Stage& stage, const at::Tensor& h,
                            const at::Tensor& past) const {
     const at::Tensor normed =
-        group_norm(tensors, stage.name + ".skip_norm", h, stage.skip_groups, config_.norm_eps);
-    const at::Tensor image = conv2d(tensors, stage.name + ".skip_conv", at::silu(normed), 1, 1);
+        group_norm_silu(tensors, stage.name + ".skip_norm", h, stage.skip_groups, config_.norm_eps);
+    const at::Tensor image = conv2d(tensors, stage.name + ".skip_conv", normed, 1, 1);
     return past.defined() ? past + image : image;
   }
 
