@@ -128,11 +128,11 @@ KEPT = ("evaluations_per_chain", "num_chains", "commit", "device", "seconds", "c
 
 
 class Result:
-    """One JSON file of results/composition."""
+    """One JSON file of results/composition, or of another folder."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, folder: Path = FOLDER) -> None:
         self.name = name
-        self.file = FOLDER / f"{name}.json"
+        self.file = folder / f"{name}.json"
         kept = json.loads(self.file.read_text()) if self.file.is_file() else {}
         self.floors: dict[str, dict] = kept.get("floors", {})
         self.runs: dict[str, dict] = kept.get("runs", {})
@@ -144,7 +144,7 @@ class Result:
 
     def write(self) -> None:
         """The file, by way of another, so that an interrupted write loses nothing."""
-        FOLDER.mkdir(parents=True, exist_ok=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"floors": self.floors, "runs": self.runs}, indent=1) + "\n"
         part = self.file.with_suffix(".part")
         part.write_text(text)
