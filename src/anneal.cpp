@@ -285,12 +285,12 @@ class Annealer {
   }
 
   // Adds what the way from the level before is worth, then resamples the islands that need it. At
-  // the last level all do, so that equal weights are handed out and the MCMC there parts the
+  // the last of them all do, so that equal weights are handed out and the MCMC there parts the
   // copies.
   void update_weights(const Target& target) {
     ensure_evaluated(target);
     const WeightConfig& weights = *config_.weights;
-    if (state_.level_position == 0) {
+    if (state_.level_position == 0 || !has_weights_at(position())) {
       return;
     }
     const NoiseLevel& before = config_.levels[position() - 1].level;
@@ -306,7 +306,7 @@ class Annealer {
           state_.log_weights.masked_fill(eval.log_density == kMinusInfinity, kMinusInfinity);
     }
     Rng rng = resample_rng_.at(target.level().index, 0);
-    const bool is_last = state_.level_position + 1 == num_levels();
+    const bool is_last = !has_weights_at(position() + 1);
     const detail::ResampleResult result =
         detail::resample(state_.log_weights, weights,
                          rng.uniform(state_.chains.x.size(0), state_.chains.x), is_last);
@@ -317,6 +317,13 @@ class Annealer {
       state_.log_weights = result.log_weights.to(state_.log_weights.device());
       state_.log_normalisers = state_.log_normalisers + result.log_normalisers;
     }
+    stats().families = detail::smallest_families(state_.family, weights.island_size);
+  }
+
+  // Whether the level there takes weights; false past the last one.
+  bool has_weights_at(size_t where) const {
+    return where < config_.levels.size() &&
+           config_.levels[where].level.index >= config_.weights->lowest_level;
   }
 
   void take_over(const Tensor& ancestors) {
@@ -327,6 +334,7 @@ class Annealer {
     chains.x = taken(chains.x);
     chains.momentum = taken(chains.momentum);
     chains.eval = detail::take_rows(chains.eval, ancestors);
+    state_.family = taken(state_.family);
     state_.divergence = taken(state_.divergence);
     state_.divergence_error = taken(state_.divergence_error);
   }
@@ -479,6 +487,7 @@ AnnealState fresh_state(const AnnealConfig& config, const Tensor& x_init) {
     const int64_t num_chains = x_init.size(0);
     const int64_t island = config.weights->island_size;
     state.log_weights = at::zeros({num_chains}, x_init.options().dtype(at::kDouble));
+    state.family = at::arange(num_chains, x_init.options().dtype(at::kLong));
     state.log_normalisers = at::zeros({(num_chains + island - 1) / island}, at::kDouble);
   }
   for (const LevelPlan& plan : config.levels) {

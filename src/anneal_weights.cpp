@@ -162,6 +162,8 @@ void check_weights(const AnnealConfig& config, const Rng& rng) {
     text << "ess_threshold = " << weights.ess_threshold << ", must be in [0, 1]";
   } else if (!(weights.max_share == 0.0 || weights.max_share >= 1.0)) {
     text << "max_share = " << weights.max_share << ", must be 0 (never cut) or >= 1";
+  } else if (weights.lowest_level < 0) {
+    text << "lowest_level = " << weights.lowest_level << ", must be >= 0";
   } else if (rng.first_chain() % weights.island_size != 0) {
     text << "the first chain is " << rng.first_chain() << ", which begins no island of "
          << weights.island_size;
@@ -231,6 +233,18 @@ Divergence divergence_estimate(const Path& path, const Tensor& accepted) {
   }
   const Chord far = pick(chord(end - 2, end), chord(0, 2));
   return {d * (4.0 * near.slope - far.slope) / 3.0, error};
+}
+
+double smallest_families(const Tensor& family, int64_t island_size) {
+  const Tensor rows = family.to(at::kCPU);
+  const Tensor counts = at::bincount(rows, {}, rows.size(0)).to(at::kDouble);
+  double smallest = std::numeric_limits<double>::infinity();
+  for (int64_t first = 0; first < rows.size(0); first += island_size) {
+    const int64_t size = std::min(island_size, rows.size(0) - first);
+    const auto squares = counts.narrow(0, first, size).square().sum().item<double>();
+    smallest = std::min(smallest, static_cast<double>(size * size) / squares);
+  }
+  return smallest;
 }
 
 double weight_interval(const NoiseLevel& from, const NoiseLevel& to, WeightRule rule) {

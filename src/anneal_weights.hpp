@@ -44,6 +44,10 @@ struct Divergence {
 /// directions. Not finite where the path is not.
 Divergence divergence_estimate(const Path& path, const Tensor& accepted);
 
+/// The smallest effective number of families of an island: 1 / sum of f^2, f the share of its rows
+/// with one entry of `family` (B) int64, which must name rows of the same island.
+double smallest_families(const Tensor& family, int64_t island_size);
+
 /// Length of the way from one level to the next in the rule's variable, > 0 as noise falls;
 /// v = (1 - alpha_bar) / alpha_bar.
 double weight_interval(const NoiseLevel& from, const NoiseLevel& to, WeightRule rule);

@@ -128,6 +128,10 @@ Tensor masses_of(const std::vector<LevelStats>& levels) {
   return at::stack(rows);
 }
 
+bool are_within(const Tensor& rows, int64_t count) {
+  return rows.ge(0).logical_and_(rows.lt(count)).all().item<bool>();
+}
+
 // What a state can hold of each chain; a checkpoint may have been changed or made by anyone.
 void check_chains(const AnnealState& state, const std::string& path) {
   const ChainState& chains = state.chains;
@@ -168,6 +172,13 @@ void check_chains(const AnnealState& state, const std::string& path) {
   check("weights.rate_error", state.weight_rate_error, {chains.x.size(0)});
   check("weights.divergence", state.divergence, {chains.x.size(0)});
   check("weights.divergence_error", state.divergence_error, {chains.x.size(0)});
+  const Tensor& family = state.family;
+  const int64_t num_chains = chains.x.size(0);
+  if (family.defined() != state.log_weights.defined() ||
+      (family.defined() && (family.scalar_type() != at::kLong || family.dim() != 1 ||
+                            family.size(0) != num_chains || !are_within(family, num_chains)))) {
+    refuse(path, "weights.family must name a chain of " + std::to_string(num_chains) + " for each");
+  }
   for (const Tensor& counter : {state.num_accepted, state.num_invalid}) {
     if (counter.dim() != 0 || counter.scalar_type() != at::kLong) {
       refuse(path, "anneal.num_accepted and anneal.num_invalid must be int64 numbers");
@@ -323,6 +334,7 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
   std::vector<int64_t> counts;
   std::vector<double> step_sizes;
   std::vector<double> ess;
+  std::vector<double> families;
   std::vector<double> jumps;
   for (const LevelStats& level : levels) {
     counts.insert(counts.end(),
@@ -330,6 +342,7 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
                    level.num_invalid, level.evaluations, level.num_resampled});
     step_sizes.push_back(level.step_size);
     ess.push_back(level.ess);
+    families.push_back(level.families);
     jumps.push_back(level.squared_jump);
   }
   const auto rows = static_cast<int64_t>(levels.size());
@@ -338,6 +351,7 @@ void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefi
                 : at::tensor(counts, at::kLong).reshape({rows, kNumCounts});
   file.tensors[prefix + ".step_size"] = numbers(step_sizes);
   file.tensors[prefix + ".ess"] = numbers(ess);
+  file.tensors[prefix + ".families"] = numbers(families);
   file.tensors[prefix + ".squared_jump"] = numbers(jumps);
   put_defined(file, prefix + ".mass", masses_of(levels));
 }
@@ -348,11 +362,14 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
   const std::vector<double> step_sizes =
       to_vector(checkpoint_tensor(file, path, prefix + ".step_size"));
   const std::vector<double> ess = to_vector(checkpoint_tensor(file, path, prefix + ".ess"));
+  const std::vector<double> families =
+      to_vector(checkpoint_tensor(file, path, prefix + ".families"));
   const std::vector<double> jumps =
       to_vector(checkpoint_tensor(file, path, prefix + ".squared_jump"));
   if (counts.dim() != 2 || counts.size(1) != kNumCounts || counts.scalar_type() != at::kLong ||
       counts.size(0) != static_cast<int64_t>(step_sizes.size()) ||
-      ess.size() != step_sizes.size() || jumps.size() != step_sizes.size()) {
+      ess.size() != step_sizes.size() || families.size() != step_sizes.size() ||
+      jumps.size() != step_sizes.size()) {
     refuse(path, prefix + ".counts has the wrong shape");
   }
   const auto found = file.tensors.find(prefix + ".mass");
@@ -373,6 +390,7 @@ std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string&
                       .evaluations = table[i][5],
                       .ess = ess[static_cast<size_t>(i)],
                       .num_resampled = table[i][6],
+                      .families = families[static_cast<size_t>(i)],
                       .squared_jump = jumps[static_cast<size_t>(i)],
                       .mass = masses.defined() ? masses[i] : Tensor()});
   }
@@ -425,6 +443,7 @@ void pack(const AnnealState& state, TensorFile& file) {
   put_defined(file, "weights.divergence", state.divergence);
   put_defined(file, "weights.divergence_error", state.divergence_error);
   put_defined(file, "weights.log_normalisers", state.log_normalisers);
+  put_defined(file, "weights.family", state.family);
   pack_levels(state.levels, "anneal", file);
 }
 
@@ -453,6 +472,7 @@ AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
   state.divergence = get_or_undefined(file, "weights.divergence", device);
   state.divergence_error = get_or_undefined(file, "weights.divergence_error", device);
   state.log_normalisers = get_or_undefined(file, "weights.log_normalisers", "cpu");
+  state.family = get_or_undefined(file, "weights.family", device);
   check_chains(state, path);
   state.levels = unpack_levels(file, path, "anneal");
   return state;

@@ -163,6 +163,7 @@ SamplerOverrides read_overrides(const Settings& settings) {
   overrides.max_share = optional<double>(settings, "weights.max_share");
   overrides.island_size = optional<int64_t>(settings, "weights.island_size");
   overrides.matched = optional<bool>(settings, "weights.matched");
+  overrides.lowest_level = optional<int64_t>(settings, "weights.lowest_level");
   overrides.steps_per_level = one_or_more(settings, "anneal.steps_per_level");
   if (overrides.levels &&
       !std::is_sorted(overrides.levels->rbegin(), overrides.levels->rend(), std::less_equal<>())) {

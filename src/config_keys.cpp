@@ -270,6 +270,11 @@ std::vector<Key> anneal_keys() {
       {.name = "weights.matched",
        .types = {boolean},
        .doc = "reverse steps cut to the share that needs least weighing (docs/method.md)"},
+      {.name = "weights.lowest_level",
+       .types = {integer},
+       .range = counts(0, 100000),
+       .doc = "levels below carry no weights, MCMC alone follows the law there; 0: all do; absent: "
+              "0, or where the pilot run of \"exact\" sees few families left (docs/method.md)"},
       {.name = "tune.num_chains",
        .types = {integer},
        .range = counts(16, 1 << 24),

@@ -70,6 +70,7 @@ void add_levels(std::vector<LevelStats>& sums, const std::vector<LevelStats>& ti
     sums[i].num_invalid += tile[i].num_invalid;
     sums[i].num_resampled += tile[i].num_resampled;
     sums[i].ess = std::min(sums[i].ess, tile[i].ess);  // NaN without weights, in both
+    sums[i].families = std::min(sums[i].families, tile[i].families);
   }
 }
 
@@ -242,6 +243,7 @@ class SampleRun {
       plan[i].step_size = record.levels[i].step_size;
       plan[i].mass = record.levels[i].mass.defined() ? record.levels[i].mass : plan[i].mass;
     }
+    detail::end_weights(config_, record.levels, sampler_.anneal);
     if (sampler_.kernel_config.line_tolerance > 0.0) {
       record.num_points = detail::unpack_points(file, checkpoint_, "tune", plan.size());
       detail::fix_points(record.num_points, sampler_);

@@ -18,6 +18,11 @@ namespace motet {
 namespace detail {
 namespace {
 
+// Weights that leave an island fewer families than this, or than this share of its chains, have
+// little left to say of the modes' masses, and less of the modes' insides.
+constexpr double kFewestFamilies = 16.0;
+constexpr double kFewestShare = 0.25;
+
 // Reports the pilot's progress; false to stop.
 Observer pilot_observer(const AnnealConfig& plan, const RunHooks& hooks) {
   Progress progress;
@@ -72,6 +77,24 @@ void fix_points(const std::vector<int64_t>& num_points, Sampler& sampler) {
   sampler.kernel = make_kernel(config);
 }
 
+void end_weights(const SampleConfig& config, const std::vector<LevelStats>& pilot,
+                 AnnealConfig& anneal) {
+  if (!anneal.weights || config.overrides.lowest_level) {
+    return;
+  }
+  WeightConfig& weights = *anneal.weights;
+  const auto island = static_cast<double>(std::min(weights.island_size, config.num_samples));
+  const double fewest = std::min(kFewestFamilies, kFewestShare * island);
+  const auto num_chains = static_cast<double>(config.tune.num_chains);
+  for (size_t i = 1; i < pilot.size(); ++i) {
+    const double left = pilot[i].families * std::min(1.0, island / num_chains);
+    if (std::isfinite(left) && left < fewest) {
+      weights.lowest_level = pilot[i - 1].index;
+      return;
+    }
+  }
+}
+
 TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
                         const NoiseSchedule& schedule, const RunHooks& hooks, Sampler& sampler) {
   const Stopwatch watch;
@@ -89,6 +112,7 @@ TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,
         tune(target, schedule, kernel, plan, x_init, rng, pilot_observer(plan, hooks));
     result.config.weights = sampler.anneal.weights;
     sampler.anneal = std::move(result.config);
+    end_weights(config, result.pilot.levels, sampler.anneal);
     TuneRecord record{num_chains,
                       result.pilot.evaluations_per_chain,
                       watch.seconds(),
@@ -172,6 +196,10 @@ std::vector<std::string> found_settings(const SampleConfig& config, const Sample
       curvature.push_back(detail::number_text(k));
     }
     settings.push_back("anneal.curvature=" + list_text(curvature));
+  }
+  if (sampler.anneal.weights && sampler.anneal.weights->lowest_level > 0) {
+    settings.push_back("weights.lowest_level=" +
+                       std::to_string(sampler.anneal.weights->lowest_level));
   }
   if (!record.num_points.empty()) {
     settings.push_back("ratio.num_points=" + detail::to_toml(record.num_points));

@@ -55,6 +55,7 @@ Json levels_json(const std::vector<LevelStats>& levels, const Sampler& sampler) 
     if (std::isfinite(level.ess)) {  // weighted, and not the level that chains start at
       list.back()["ess"] = level.ess;
       list.back()["num_resampled"] = level.num_resampled;
+      list.back()["families"] = level.families;
     }
     const auto points = sampler.kernel_config.line_points.find(level.index);
     if (points != sampler.kernel_config.line_points.end()) {
@@ -71,7 +72,8 @@ Json levels_json(const std::vector<LevelStats>& levels, const Sampler& sampler) 
 Json weights_json(const WeightConfig& weights) {
   return {{"rule", to_string(weights.rule)},        {"resampling", to_string(weights.resampling)},
           {"ess_threshold", weights.ess_threshold}, {"max_share", weights.max_share},
-          {"island_size", weights.island_size},     {"matched", weights.matched}};
+          {"island_size", weights.island_size},     {"matched", weights.matched},
+          {"lowest_level", weights.lowest_level}};
 }
 
 Json modes_json(const ProductMetrics& metrics) {

@@ -30,6 +30,11 @@ struct TuneRecord {
 /// Steps that the observer sees at one position of a plan: its MCMC steps, or 1.
 int64_t steps_of(const AnnealConfig& plan, size_t position);
 
+/// Where a pilot run says that weights should end, unless the config does: WeightConfig::lowest_level
+/// becomes the lowest level down to which the run's islands keep families enough.
+void end_weights(const SampleConfig& config, const std::vector<LevelStats>& pilot,
+                 AnnealConfig& anneal);
+
 /// Runs config.tune's pilot and fixes what the sampler's plan leaves open. Throws as tune();
 /// Interrupted when the hooks stop it.
 TuneRecord tune_sampler(const SampleConfig& config, const ModelPtr& target,

@@ -221,7 +221,7 @@ void check_plan(const SampleConfig& config, const Sampler& sampler) {
 void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
   const SamplerOverrides& overrides = config.overrides;
   const bool given = overrides.weight_rule || overrides.resampling || overrides.ess_threshold ||
-                     overrides.max_share || overrides.island_size || overrides.matched;
+                     overrides.max_share || overrides.island_size || overrides.matched || overrides.lowest_level;
   if (overrides.weighted && !*overrides.weighted) {
     if (given) {
       fail(config,
@@ -243,6 +243,7 @@ void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
   weights.max_share = overrides.max_share.value_or(weights.max_share);
   weights.island_size = overrides.island_size.value_or(weights.island_size);
   weights.matched = overrides.matched.value_or(weights.matched);
+  weights.lowest_level = overrides.lowest_level.value_or(weights.lowest_level);
   if (anneal.placement == Placement::pure) {
     fail(config,
          "[weights] is given, but anneal.placement = \"pure\" takes no reverse steps to "

@@ -86,6 +86,10 @@ struct WeightConfig {
   /// weigh the rest (docs/method.md, Matched steps): weights spread far less in many dimensions.
   /// Needs MCMC by a kernel that leaves a path (Step::path); without one, steps are whole.
   bool matched = false;
+  /// Levels below this one carry no weights: chains are drawn anew, for the last time, at the lowest
+  /// level of the plan from which this does not take them, and MCMC alone follows the law from there
+  /// (docs/method.md, Where weights end). 0: all levels do; one above the first: none does.
+  int64_t lowest_level = 0;
 };
 
 /// Step sizes found while annealing, for a pilot run (tune): at each level the length c / sqrt(F)
@@ -142,6 +146,9 @@ struct LevelStats {
   /// without weights.
   double ess = std::numeric_limits<double>::quiet_NaN();
   int64_t num_resampled = 0;  ///< islands resampled on entry
+  /// Weighted: smallest effective number of families of an island after that, 1 / sum of f^2 with f
+  /// the share of the island that descends from one chain of the first level; NaN without weights.
+  double families = std::numeric_limits<double>::quiet_NaN();
   /// Mean over the chains of |x' - x|^2 in the level's last MCMC step, rejections included, unit of
   /// x^2; NaN without steps.
   double squared_jump = std::numeric_limits<double>::quiet_NaN();
@@ -167,7 +174,8 @@ struct AnnealState {
   Tensor num_accepted;  ///< int64 scalar: so far at the current level (kept on the device)
   Tensor num_invalid;   ///< int64 scalar: so far at the current level
   double network_seconds = 0.0;
-  Tensor log_weights;        ///< (B) float64 since the last resampling; undefined without weights
+  Tensor log_weights;  ///< (B) float64 since the last resampling; undefined without weights
+  Tensor family;  ///< (B) int64: the row at the first level that each descends from; with weights
   Tensor weight_rate;        ///< (B) float64: of the weights at the end of the level before
   Tensor log_normalisers;    ///< (I) float64, an island each: sum of log mean weights so far
   double adapt_scale = 0.0;  ///< c of AdaptConfig; 0 before its first use
@@ -190,7 +198,8 @@ struct SampleResult {
   /// all are equal.
   Tensor log_weights;
   /// (I) float64, an island each: estimates of log(Z_last / Z_first), Z the integral of the product
-  /// of the factors' densities in x / sqrt(alpha_bar); undefined without weights.
+  /// of the factors' densities in x / sqrt(alpha_bar), Z_last of the lowest level with weights;
+  /// undefined without weights.
   Tensor log_normalisers;
   /// (B, C) float64: TrackingModel::shares at the last level, where log densities were tracked; else
   /// undefined. Of a lone mixture, the mean of a column is the component's weight if all is well.

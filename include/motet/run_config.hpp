@@ -125,6 +125,7 @@ struct SamplerOverrides {
   std::optional<double> max_share;
   std::optional<int64_t> island_size;
   std::optional<bool> matched;
+  std::optional<int64_t> lowest_level;  ///< absent: "exact" asks its pilot run
 };
 
 /// The pilot run that finds what a sampler's plan leaves open (tune()).

@@ -68,7 +68,9 @@ std::string weights_text(const nlohmann::json& run) {
     smallest = std::isfinite(ess) ? std::min(smallest, ess) : smallest;
   }
   const auto& islands = run.at("islands");
-  return "smallest effective share " + fixed(smallest, 3) + ", " +
+  const auto lowest = run.at("sampler").at("weights").value("lowest_level", int64_t{0});
+  return (lowest == 0 ? "" : "down to level " + std::to_string(lowest) + ": ") +
+         "smallest effective share " + fixed(smallest, 3) + ", " +
          std::to_string(islands.value("num_islands", int64_t{0})) + " islands of " +
          std::to_string(islands.value("island_size", int64_t{0})) + " chains";
 }

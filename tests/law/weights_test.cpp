@@ -224,6 +224,13 @@ TEST(Resample, CountsBrokenWeightsAsNothingAndRefusesAnIslandOfThem) {
                    "levels or of MCMC steps, or look at the models' scores");
 }
 
+TEST(Families, AreCountedByTheirSharesOfTheWorstIsland) {
+  const Tensor family = at::tensor({0, 0, 0, 3, 4, 5, 6, 7, 9, 9}, at::kLong);
+  EXPECT_NEAR(detail::smallest_families(family, 4), 1.0, 1e-12);  // the last island: 9 alone
+  EXPECT_NEAR(detail::smallest_families(family.narrow(0, 0, 8), 4), 16.0 / 10.0, 1e-12);
+  EXPECT_NEAR(detail::smallest_families(family.narrow(0, 0, 8), 8), 64.0 / 14.0, 1e-12);
+}
+
 // --- the driver with resampling and MCMC: the benchmark on exact scores
 
 AnnealConfig benchmark_plan(const NoiseSchedule& schedule) {
@@ -264,6 +271,49 @@ TEST(WeightsLaw, BenchmarkLosesTheModesThatAreNoneOfItsOwn) {
   EXPECT_GT(fraction_outside_modes(benchmark(config, 2000).x), 0.04);
 }
 
+// Above the lowest level with weights nothing changes, and all islands are drawn anew there; below,
+// no chain is: what the weights of the levels below would have lost stays.
+TEST(WeightsLaw, EndWhereTheyAreTold) {
+  constexpr int64_t kLowest = 10;
+  const auto states_of = [](const AnnealConfig& config) {
+    std::vector<AnnealState> states;
+    benchmark(config, 1000, 0, [&states](const AnnealState& state) {
+      states.push_back(state);
+      return true;
+    });
+    return states;
+  };
+  AnnealConfig config = benchmark_plan(NoiseSchedule::cosine(100));
+  const std::vector<AnnealState> all = states_of(config);
+  config.weights->lowest_level = kLowest;
+  const std::vector<AnnealState> some = states_of(config);
+  ASSERT_EQ(all.size(), some.size());
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto position = static_cast<size_t>(all[i].level_position);
+    const bool is_above =
+        position < config.levels.size() && config.levels[position].level.index > kLowest;
+    EXPECT_TRUE(!is_above || at::equal(all[i].chains.x, some[i].chains.x)) << i;
+  }
+  for (const LevelStats& level : some.back().levels) {
+    const bool is_weighted = level.index >= kLowest && level.index != 60;
+    EXPECT_EQ(std::isfinite(level.ess), is_weighted) << level.index;
+    EXPECT_EQ(std::isfinite(level.families), is_weighted) << level.index;
+    EXPECT_EQ(level.num_resampled, level.index == kLowest ? 2 : level.num_resampled);
+  }
+  EXPECT_TRUE(at::equal(some.back().log_weights, at::zeros({1000}, at::kDouble)));
+  EXPECT_GT(some.back().levels[9].families, all.back().levels.back().families);
+  EXPECT_FALSE(at::equal(some.back().family, all.back().family));  // power
+}
+
+TEST(WeightsLaw, MayEndBeforeTheyBegin) {
+  AnnealConfig config = benchmark_plan(NoiseSchedule::cosine(100));
+  config.weights->lowest_level = 61;
+  const SampleResult none = benchmark(config, 1000);
+  EXPECT_TRUE(at::equal(none.log_normalisers, at::zeros({2}, at::kDouble)));
+  config.weights.reset();
+  EXPECT_TRUE(at::equal(none.x, benchmark(config, 1000).x));
+}
+
 TEST(WeightsLaw, IslandsDoNotDependOnEachOther) {
   const AnnealConfig config = benchmark_plan(NoiseSchedule::cosine(100));
   const SampleResult together = benchmark(config, 1200);
@@ -286,6 +336,7 @@ TEST(WeightsLaw, ResumesToTheSameBits) {
     const SampleResult resumed = benchmark(config, 700, 0, {}, &states[i]);
     EXPECT_TRUE(at::equal(resumed.x, whole.x)) << i;
     EXPECT_TRUE(at::equal(resumed.log_normalisers, whole.log_normalisers)) << i;
+    EXPECT_EQ(resumed.levels.back().families, whole.levels.back().families) << i;
   }
 }
 
@@ -299,6 +350,10 @@ TEST(WeightsLaw, RefusesWhatCannotBeWeighted) {
   config.weights->max_share = 0.5;
   EXPECT_THROW_MSG(benchmark(config, 10), ConfigError,
                    "anneal: weights: max_share = 0.5, must be 0 (never cut) or >= 1");
+  config.weights->max_share = 1.0;
+  config.weights->lowest_level = -1;
+  EXPECT_THROW_MSG(benchmark(config, 10), ConfigError,
+                   "anneal: weights: lowest_level = -1, must be >= 0");
 }
 
 }  // namespace

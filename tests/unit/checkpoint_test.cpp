@@ -116,6 +116,7 @@ TEST_F(ChangedCheckpoint, IsRefusedForTensorsOfAnotherShape) {
         tensors["run.counts"] = at::zeros({9, 7}, at::kLong);
         tensors["run.step_size"] = at::zeros({9}, at::kDouble);
         tensors["run.ess"] = at::zeros({9}, at::kDouble);
+        tensors["run.families"] = at::zeros({9}, at::kDouble);
         tensors["run.squared_jump"] = at::zeros({9}, at::kDouble);
       },
       "run.counts has 9 levels, must have 3");
@@ -142,6 +143,19 @@ TEST_F(ChangedCheckpoint, IsRefusedForTensorsOfAnotherShape) {
         tensors["chains.x"] = at::zeros({5, 2});
       },
       "chains.* must be those of 20 chains of " + ring()->describe());
+  const std::string family = "weights.family must name a chain of 20 for each";
+  expect_refused(with("weights.family", at::arange(20)), family);  // the run has no weights
+  expect_refused(with("weights.log_weights", at::zeros({20}, at::kDouble)), family);
+  const auto of_weights = [](const Tensor& rows) {
+    return [rows](Tensors& tensors) {
+      tensors["weights.log_weights"] = at::zeros({20}, at::kDouble);
+      tensors["weights.family"] = rows;
+    };
+  };
+  expect_refused(of_weights(at::arange(19)), family);
+  expect_refused(of_weights(at::arange(20) + 1), family);
+  expect_refused(of_weights(at::arange(20) - 1), family);
+  expect_refused(of_weights(at::zeros({20})), family);
 }
 
 TEST(ChangedTrainCheckpoint, IsRefusedForAStepThatCountsNothing) {

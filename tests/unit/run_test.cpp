@@ -6,12 +6,14 @@
 #include <torch/types.h>
 
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint.hpp"
 #include "cli/process.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
+#include "sample_run.hpp"
 #include "support/throw_message.hpp"
 
 namespace motet {
@@ -232,6 +234,31 @@ TEST(RunSample, PlacementsAndAStepSizeALevelAreThoseOfAnneal) {
     }
     EXPECT_EQ(levels[0].at("acceptance").is_null(), placement == Placement::after_reverse);
   }
+}
+
+// The families that a pilot of 512 chains kept at each level, as an island of the run would.
+TEST(RunSample, WeightsEndWhereAnIslandWouldKeepFewFamilies) {
+  std::vector<LevelStats> pilot;
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (const auto& [index, families] : std::vector<std::pair<int64_t, double>>{
+           {40, nan}, {30, 400.0}, {20, 60.0}, {10, 30.0}, {0, 7.0}}) {
+    pilot.push_back({.index = index, .families = families});
+  }
+  const auto lowest = [&pilot](const Overrides& overrides) {
+    const SampleConfig config = sample_config(overrides);
+    AnnealConfig anneal;
+    anneal.weights = WeightConfig{};
+    anneal.weights->lowest_level = config.overrides.lowest_level.value_or(0);
+    detail::end_weights(config, pilot, anneal);
+    return anneal.weights->lowest_level;
+  };
+  EXPECT_EQ(lowest({"num_samples=2000"}), 10);  // 7 at level 0, fewer than 16
+  EXPECT_EQ(lowest({"num_samples=200"}), 20);   // 200 / 512 of 30 is 11.7, of 60 23.4
+  EXPECT_EQ(lowest({"num_samples=80"}), 30);    // of 60 9.4, of 400 62.5
+  EXPECT_EQ(lowest({"num_samples=20"}), 30);    // a quarter of 20 will do: of 60 2.3, of 400 15.6
+  EXPECT_EQ(lowest({"num_samples=2000", "weights.lowest_level=0"}), 0);  // what is given stays
+  pilot.back().families = 16.0;
+  EXPECT_EQ(lowest({"num_samples=2000"}), 0);
 }
 
 TEST(RunTrain, LearnsFromTheRowsOfAnNpyFile) {
