@@ -109,8 +109,8 @@ def pilot_config(budget: Budget, kernel: str, head: str) -> str:
     return (
         head.format(sampler='sampler = "exact"\n')
         + f"[anneal]\nlevels = {row.levels(budget)}\nsteps_per_level = {row.steps}\n"
-        + f'placement = "after_reverse"\n[weights]\nenabled = false\n[kernel]\n{kernel_keys}'
-        + f"[ratio]\n{ratio_keys}[tune]\nnum_chains = {budget.num_pilot}\n"
+        + f"[weights]\nenabled = false\n[kernel]\n{kernel_keys}[ratio]\n{ratio_keys}"
+        + f"[tune]\nnum_chains = {budget.num_pilot}\n"
     )
 
 
