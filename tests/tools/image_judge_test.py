@@ -148,4 +148,4 @@ class Steps(unittest.TestCase):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    unittest.main()
+    unittest.main(argv=sys.argv[:1])
