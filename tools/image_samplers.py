@@ -5,6 +5,7 @@ weights finds step sizes on given levels (motet tune); samplers of one kernel, a
 the same ones, so that they differ in what their names say alone.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -188,7 +189,8 @@ class Bench:
         sizes = step_sizes(self.budget, row, pilot(row.kernel)) if row.kernel else ""
         text = config(self.budget, row, head, sizes)
         outcome = run(self.motet, text, self.result.name, key)
-        kept = {"exit_code": outcome.exit_code, "message": outcome.message}
+        plain = re.sub(r'"/[^"]*/([^"/]+)"', r'"\1"', text)  # folders are of this machine
+        kept = {"exit_code": outcome.exit_code, "message": outcome.message, "config": plain}
         if outcome.exit_code == 0:
             kept["errors"] = errors(outcome.x)
             kept |= facts(outcome.report)
