@@ -1,13 +1,8 @@
-"""Runs motet on the cases of composition_cases.py, and keeps what each run measured.
+"""What runs of motet on the cases of composition_cases.py measured, against their laws.
 
-A result is one JSON file of results/composition: floors, and runs by case, scores, sampler and
-seed. It is written after every run, and a run that is there already is not made again.
+How a run is made and kept: motet_runs.py.
 """
 
-import json
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +11,10 @@ import numpy as np
 from composition_cases import ALL_LAWS, Case, Grid
 from composition_measures import GridTruth, histogram
 from composition_pictures import picture, window
-from composition_zoo import NETWORKS, ROOT, Law
-from measure_compositions import cell, mean_sd, smallest_ess
+from composition_zoo import NETWORKS, Law
+from motet_runs import ROOT, Outcome, Result, about, cell, mean_sd
 from study_kernels_laws import NUM_LEVELS
 
-FOLDER = ROOT / "results" / "composition"
 IMAGES = ROOT / "docs" / "img"
 POINTS = NETWORKS / "points"
 NUM_FLOORS = 10
@@ -96,72 +90,6 @@ def config(case: Case, scores: str, sampler: Sampler, num_chains: int, seed: int
     )
 
 
-@dataclass
-class Outcome:
-    """What a run left: samples and report, or the exit code and message of a refusal."""
-
-    exit_code: int
-    message: str = ""
-    x: np.ndarray | None = None
-    report: dict | None = None
-
-
-def sample(motet: Path, text: str) -> Outcome:
-    """Runs a config."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, out, report = (Path(folder) / name for name in ("run.toml", "x.npy", "x.json"))
-        file.write_text(text)
-        command = [motet, "sample", file, "--out", out, "--json", report, "--quiet"]
-        done = subprocess.run(
-            [str(word) for word in command],
-            capture_output=True,
-            text=True,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,
-        )
-        if done.returncode != 0:
-            return Outcome(done.returncode, done.stderr.replace(f"{folder}/", "").strip())
-        return Outcome(0, "", np.load(out).astype(float), json.loads(report.read_text()))
-
-
-# Of a run's report, what a result keeps.
-KEPT = ("evaluations_per_chain", "num_chains", "commit", "device", "seconds", "components")
-
-
-class Result:
-    """One JSON file of results/composition, or of another folder."""
-
-    def __init__(self, name: str, folder: Path = FOLDER) -> None:
-        self.name = name
-        self.file = folder / f"{name}.json"
-        kept = json.loads(self.file.read_text()) if self.file.is_file() else {}
-        self.floors: dict[str, dict] = kept.get("floors", {})
-        self.runs: dict[str, dict] = kept.get("runs", {})
-
-    @staticmethod
-    def key(case: str, scores: str, sampler: str, seed: int) -> str:
-        """Where a run stands."""
-        return " | ".join((case, scores, sampler, f"seed {seed}"))
-
-    def write(self) -> None:
-        """The file, by way of another, so that an interrupted write loses nothing."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"floors": self.floors, "runs": self.runs}, indent=1) + "\n"
-        part = self.file.with_suffix(".part")
-        part.write_text(text)
-        part.replace(self.file)
-
-    def of(self, case: str, scores: str, sampler: str) -> list[dict]:
-        """The runs of all seeds that ended well."""
-        start = self.key(case, scores, sampler, 0).removesuffix("0")
-        found = [run for key, run in self.runs.items() if key.startswith(start)]
-        return [run for run in found if run["exit_code"] == 0]
-
-    def errors(self, case: str, scores: str, sampler: str) -> dict | None:
-        """Mean and sd over seeds of every measure."""
-        rows = [run["errors"] for run in self.of(case, scores, sampler)]
-        return mean_sd(rows) if rows else None
-
-
 def points_file(result: str, case: str, scores: str, sampler: str) -> Path:
     """Where the samples of the last seed lie."""
     name = f"{result}, {case}, {scores}, {sampler}.npy"
@@ -192,15 +120,6 @@ class Truths:
         rng = np.random.default_rng(0)
         draws = (self[case].draw(num_chains, rng) for _ in range(NUM_FLOORS))
         return mean_sd([self.errors(case, x) for x in draws])
-
-
-def about(report: dict) -> dict:
-    """What is kept of a run's report; the smallest ESS, where it has weights, as a share."""
-    row = {key: report[key] for key in KEPT if key in report}
-    row["rhat"] = (report.get("convergence") or {}).get("rhat")
-    if any("ess" in level for level in report["levels"]):
-        row["smallest_ess"] = smallest_ess(report)
-    return row
 
 
 def numbers(outcome: Outcome, case: Case, truths: Truths) -> dict:

@@ -11,7 +11,6 @@ floor: the same measure on as many exact draws. Also draws docs/img/compositions
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,8 +22,8 @@ from composition_laws import FACTORS, MIXTURES, PLANE, law_toml
 from composition_networks import FOLDER as CACHE
 from composition_networks import NUM_STEPS, SHIPPED, TRAINED, network
 from composition_pictures import picture, window
+from motet_runs import ROOT, cell, mean_sd, smallest_ess
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "results" / "exact"
 IMAGE = ROOT / "docs" / "img" / "compositions.svg"
 NUM_CHAINS = 20000
@@ -84,22 +83,6 @@ def sample(motet: Path, text: str, extra: list[str]) -> tuple[np.ndarray, dict]:
         return np.load(out).astype(float), json.loads(report.read_text())
 
 
-def mean_sd(rows: list[dict]) -> dict:
-    """Mean and sd over runs of every number."""
-    return {
-        name: {
-            "mean": statistics.fmean(row[name] for row in rows),
-            "sd": statistics.stdev(row[name] for row in rows) if len(rows) > 1 else None,
-        }
-        for name in rows[0]
-    }
-
-
-def smallest_ess(run: dict) -> float:
-    """Of the weights, over levels, as a share of the chains."""
-    return min(level["ess"] for level in run["levels"] if "ess" in level)
-
-
 def points_file(name: str, scores: str) -> Path:
     """Where the points of a composition's last run lie."""
     return CACHE / f"{name} ({scores}).npy"
@@ -121,15 +104,6 @@ def floor(where: Composition) -> dict:
     """Every measure on exact draws."""
     rng = np.random.default_rng(0)
     return mean_sd([where.errors(where.draw(rng)) for _ in range(NUM_FLOORS)])
-
-
-def cell(numbers: dict | None) -> str:
-    """A mean and its sd over runs."""
-    if numbers is None:
-        return "-"
-    digits = max(0, 3 - len(f"{numbers['mean']:.0f}")) if numbers["mean"] >= 1 else 4
-    spread = "" if numbers["sd"] is None else f" ± {numbers['sd']:.{digits}f}"
-    return f"{numbers['mean']:.{digits}f}{spread}"
 
 
 def table(rows: dict, names: dict) -> str:

@@ -19,11 +19,8 @@ from pathlib import Path
 import numpy as np
 from composition_cases import MATRIX, MIXED, PUBLISHED, SHARES, Case
 from composition_runs import (
-    FOLDER,
     IMAGES,
     POINTS,
-    ROOT,
-    Result,
     Sampler,
     Truths,
     config,
@@ -31,10 +28,10 @@ from composition_runs import (
     numbers,
     pictures,
     points_file,
-    sample,
     share_table,
     table,
 )
+from motet_runs import FOLDER, ROOT, Result, sample
 
 REVERSE, EXACT = Sampler("reverse"), Sampler("exact")
 

@@ -18,21 +18,16 @@ import guidance_laws as laws
 import numpy as np
 from composition_measures import ALIGNED, CELLS, SIDE, GridTruth, grid_points
 from composition_runs import (
-    FOLDER,
     IMAGES,
     NUM_FLOORS,
     POINTS,
-    ROOT,
-    Result,
     Sampler,
-    about,
     pictures,
     points_file,
-    sample,
     table,
 )
 from guidance_networks import network
-from measure_compositions import cell, mean_sd
+from motet_runs import FOLDER, ROOT, Result, about, cell, mean_sd, sample
 
 NAME = "guidance"
 NUM_CHAINS = 4000

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from composition_cases import Case, Grid
 from composition_measures import GridTruth
-from composition_runs import FOLDER, ROOT, Outcome, Result, Sampler, about, config, sample
+from composition_runs import Sampler, config
 from composition_zoo import LAWS, mixture_toml
-from measure_compositions import cell
 from measure_expressions import SAMPLERS
+from motet_runs import FOLDER, ROOT, Outcome, Result, about, cell, sample
 
 NUM_CHAINS = 5000
 HIDDEN, KNOWN = "exact scores", "exact densities"
