@@ -75,7 +75,7 @@ def facts(report: dict) -> dict:
     smallest ESS over the levels as a share of the chains, and of each level its index, step size,
     steps, acceptance, evaluations and, where there are weights, ESS.
     """
-    wanted = ("index", "step_size", "num_steps", "acceptance", "evaluations", "ess")
+    wanted = ("index", "step_size", "num_steps", "acceptance", "evaluations", "ess", "families")
     levels = [{key: level[key] for key in wanted if key in level} for level in report["levels"]]
     parts = {key: report[key] for key in ("tune", "compute_used", "num_threads") if key in report}
     convergence = report.get("convergence") or {}
