@@ -7,8 +7,8 @@ Writes results/images/weights*.{json,md} and docs/img/images-weights.svg. The sa
 its weights end where it chooses, nowhere (weights.lowest_level = 0), or before they begin. Of
 mixtures of Gaussians whose means are those of Fashion-MNIST's classes the truth is known: total
 variation of the components' shares, and the mean square of coordinates within a component in units
-of the truth's. Of networks a judge says what the samples show (image_judge.py). Runs that are in the JSON
-are not made again unless --again says so.
+of the truth's. Of networks a judge says what the samples show (image_judge.py). Runs that are in
+the JSON are not made again unless --again says so.
 """
 
 import sys
