@@ -16,9 +16,9 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
-#include <sstream>
 
 #include "analytic_detail.hpp"
+#include "error_shape.hpp"
 #include "model_rows.hpp"
 #include "motet/error.hpp"
 #include "nets/network_batch.hpp"
@@ -289,23 +289,17 @@ void visit_mixtures(const Node& node, const Visit& visit) {
   }
 }
 
-std::string number_text(double value) {
-  std::ostringstream text;
-  text << value;
-  return text.str();
-}
-
 std::string join(const Node& node, const std::vector<ModelPtr>& leaves, const std::string& name) {
   std::string text = name + "(";
   for (size_t i = 0; i < node.children.size(); ++i) {
     text += i == 0 ? "" : ", ";
     const bool is_product = node.kind == Node::Kind::product;
     if (!is_product) {
-      text += number_text(node.numbers[i]) + " ";
+      text += detail::six_digits(node.numbers[i]) + " ";
     }
     text += describe_node(node.children[i], leaves);
     if (is_product && (node.numbers[i] != 1.0 || node.ramps[i])) {
-      text += "^" + number_text(node.numbers[i]) + (node.ramps[i] ? " ramped" : "");
+      text += "^" + detail::six_digits(node.numbers[i]) + (node.ramps[i] ? " ramped" : "");
     }
   }
   return text + ")";
@@ -361,7 +355,8 @@ std::string describe_node(const Node& node, const std::vector<ModelPtr>& leaves)
     case Node::Kind::mixture:
       return join(node, leaves, "mixture");
     case Node::Kind::condition: {
-      const std::string power = node.numbers[0] == 1.0 ? "" : "^" + number_text(node.numbers[0]);
+      const std::string power =
+          node.numbers[0] == 1.0 ? "" : "^" + detail::six_digits(node.numbers[0]);
       return "condition(" + describe_node(node.children[0], leaves) + ", " +
              node.likelihood->describe() + power + ")";
     }

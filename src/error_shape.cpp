@@ -1,6 +1,8 @@
-// Shapes, dtypes and names in messages, and the check that every model makes of its points.
+// Shapes, dtypes, names and numbers in messages, and the check that every model makes of its points.
 #include "error_shape.hpp"
 
+#include <array>
+#include <charconv>
 #include <cstdio>
 #include <sstream>
 
@@ -16,6 +18,17 @@ std::string shape_text(c10::IntArrayRef shape) {
   }
   text << ')';
   return text.str();
+}
+
+std::string six_digits(double value) {
+  std::ostringstream out;
+  out << value;
+  return out.str();
+}
+
+std::string shortest_digits(double value) {
+  std::array<char, 32> text{};
+  return {text.data(), std::to_chars(text.data(), text.data() + text.size(), value).ptr};
 }
 
 std::string quoted_text(std::string_view text) {

@@ -1,4 +1,4 @@
-// Shapes, dtypes and names in messages, and the check that every model makes of its points.
+// Shapes, dtypes, names and numbers in messages, and the check that every model makes of its points.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,6 +13,10 @@ namespace motet::detail {
 std::string shape_text(c10::IntArrayRef shape);
 /// `text` in double quotes for a message: at most 80 bytes, everything but printable ASCII as \xNN.
 std::string quoted_text(std::string_view text);
+/// `value` in at most six digits: "0.0001", "1e-30".
+std::string six_digits(double value);
+/// The shortest text that reads back to the same number: "0.008".
+std::string shortest_digits(double value);
 /// "float32", "int64", ...: numpy's and torch's word for a dtype.
 std::string dtype_text(c10::ScalarType dtype);
 

@@ -1,8 +1,7 @@
 // Trees and errors of the compact notation as text.
 #include <algorithm>
-#include <array>
-#include <charconv>
 
+#include "error_shape.hpp"
 #include "expression_characters.hpp"
 #include "motet/expression.hpp"
 
@@ -13,11 +12,6 @@ using detail::continues_name;
 using detail::is_continuation;
 using detail::is_control;
 using detail::starts_name;
-
-std::string number_text(double value) {
-  std::array<char, 32> buffer{};
-  return {buffer.data(), std::to_chars(buffer.data(), buffer.data() + buffer.size(), value).ptr};
-}
 
 std::string in_brackets(const Expression& node) {
   const bool is_whole = node.kind == Expression::Kind::name || node.kind == Expression::Kind::call;
@@ -31,7 +25,7 @@ std::string product_text(const Expression& node) {
     const double exponent = divides ? -node.numbers[i] : node.numbers[i];
     text += i == 0 ? "" : divides ? " / " : " * ";
     text += in_brackets(node.children[i]);
-    text += exponent == 1.0 ? "" : "^" + number_text(exponent);
+    text += exponent == 1.0 ? "" : "^" + detail::shortest_digits(exponent);
   }
   return text;
 }
@@ -43,7 +37,7 @@ std::string mixture_text(const Expression& node) {
   for (size_t i = 0; i < node.children.size(); ++i) {
     const Expression& child = node.children[i];
     text += i == 0 ? "" : " + ";
-    text += is_even ? "" : number_text(node.numbers[i]) + " ";
+    text += is_even ? "" : detail::shortest_digits(node.numbers[i]) + " ";
     text += child.kind == Expression::Kind::mixture ? in_brackets(child) : to_string(child);
   }
   return text;
@@ -55,7 +49,7 @@ std::string call_text(const Expression& node) {
     text += (text.empty() ? "" : ", ") + to_string(child);
   }
   for (const double value : node.numbers) {
-    text += ", " + number_text(value);
+    text += ", " + detail::shortest_digits(value);
   }
   return node.text + "(" + text + ")";
 }

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include "error_shape.hpp"
@@ -83,14 +82,8 @@ std::string short_text(const Json& value) {
   return value.is_object() ? "an object" : value.dump();
 }
 
-std::string number_text(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
-}
-
 std::string interval_text(double low, double high) {
-  return "from " + number_text(low) + " to " + number_text(high);
+  return "from " + six_digits(low) + " to " + six_digits(high);
 }
 
 std::string interval_text(int64_t low, int64_t high) {

@@ -9,7 +9,6 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "error_shape.hpp"
 #include "json_object.hpp"
@@ -220,12 +219,6 @@ std::vector<std::pair<std::string, std::string>> describe_network(
   }
   rows.insert(rows.end(), network.notes.begin(), network.notes.end());
   return rows;
-}
-
-std::string six_digits(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
 }
 
 void check_finite(const TensorMap& tensors, const std::string& prefix) {

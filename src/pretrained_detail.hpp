@@ -35,9 +35,6 @@ struct PretrainedNetwork {
 /// The rows of describe_pretrained().
 std::vector<std::pair<std::string, std::string>> describe_network(const PretrainedNetwork& network);
 
-/// `value` in at most six digits: "0.0001", "1e-30".
-std::string six_digits(double value);
-
 /// Throws DataError "PREFIX tensor ... has entries that are not finite" for the first such.
 void check_finite(const TensorMap& tensors, const std::string& prefix);
 

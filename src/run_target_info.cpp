@@ -3,8 +3,8 @@
 #include <torch/types.h>
 
 #include <algorithm>
-#include <sstream>
 
+#include "error_shape.hpp"
 #include "motet/run.hpp"
 #include "run_target.hpp"
 
@@ -23,12 +23,6 @@ void add_line(std::string& page, const std::string& name, const std::string& tex
     page += c == '\n' ? std::string(kNameWidth, ' ') : "";
   }
   page += "\n";
-}
-
-std::string text_of(double value) {
-  std::ostringstream out;
-  out << value;
-  return out.str();
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -179,8 +173,8 @@ std::string describe_target(const SampleConfig& config) {
            std::to_string(parts.size()) + (parts.size() == 1 ? " leaf" : " leaves, once each"));
   add_line(page, "a step", step_cost(sampler, *target, parts.size()));
   add_line(page, "total exponent",
-           text_of(total_exponent(*target, schedule.level(0))) + " at the data, " +
-               text_of(total_exponent(*target, highest)) + " at high noise");
+           detail::six_digits(total_exponent(*target, schedule.level(0))) + " at the data, " +
+               detail::six_digits(total_exponent(*target, highest)) + " at high noise");
   add_line(page, "normalisable", existence_text(target, schedule, config.device));
   return page;
 }

@@ -4,11 +4,10 @@
 #include "motet/schedule.hpp"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <numbers>
 #include <utility>
 
+#include "error_shape.hpp"
 #include "motet/error.hpp"
 
 namespace motet {
@@ -17,13 +16,6 @@ namespace {
 // Of alpha_bars: a thousand factors multiplied in float32, as diffusers has them, are off by up to
 // 4.7e-7 for its usual schedules.
 constexpr double kRounding = 6e-7;
-
-// Shortest text that reads back to the same double: "0.008".
-std::string number(double value) {
-  std::array<char, 32> text{};
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), value);
-  return {text.data(), end.ptr};
-}
 
 [[noreturn]] void fail(const std::string& what, const std::string& given,
                        const std::string& allowed) {
@@ -39,10 +31,11 @@ void check_num_levels(int64_t num_levels) {
 // Negated comparisons, here and below, so that NaN fails too.
 void check_betas(double beta_first, double beta_last) {
   if (!(beta_first > 0.0 && beta_first < 1.0)) {
-    fail("beta_first", number(beta_first), "in (0, 1)");
+    fail("beta_first", detail::shortest_digits(beta_first), "in (0, 1)");
   }
   if (!(beta_last >= beta_first && beta_last < 1.0)) {
-    fail("beta_last", number(beta_last), "in [beta_first, 1) = [" + number(beta_first) + ", 1)");
+    fail("beta_last", detail::shortest_digits(beta_last),
+         "in [beta_first, 1) = [" + detail::shortest_digits(beta_first) + ", 1)");
   }
 }
 
@@ -68,8 +61,9 @@ std::vector<double> cumulate(const std::vector<double>& betas) {
 }
 
 std::string describe_betas(const char* name, int64_t num_levels, double first, double last) {
-  return std::string(name) + "(" + std::to_string(num_levels) + ", beta_first=" + number(first) +
-         ", beta_last=" + number(last) + ")";
+  return std::string(name) + "(" + std::to_string(num_levels) +
+         ", beta_first=" + detail::shortest_digits(first) +
+         ", beta_last=" + detail::shortest_digits(last) + ")";
 }
 
 }  // namespace
@@ -84,8 +78,9 @@ NoiseSchedule::NoiseSchedule(std::vector<double> alpha_bars, std::string descrip
     const double alpha_bar = alpha_bars_[t];
     if (!(alpha_bar > 0.0 && alpha_bar < above)) {
       const std::string bound = t == 0 ? "1" : "alpha_bars[" + std::to_string(t - 1) + "]";
-      fail("alpha_bars[" + std::to_string(t) + "]", number(alpha_bar),
-           "in (0, " + bound + ") = (0, " + number(above) + "): alpha_bars fall strictly");
+      fail("alpha_bars[" + std::to_string(t) + "]", detail::shortest_digits(alpha_bar),
+           "in (0, " + bound + ") = (0, " + detail::shortest_digits(above) +
+               "): alpha_bars fall strictly");
     }
     above = alpha_bar;
   }
@@ -94,10 +89,10 @@ NoiseSchedule::NoiseSchedule(std::vector<double> alpha_bars, std::string descrip
 NoiseSchedule NoiseSchedule::cosine(int64_t num_levels, double offset, double max_beta) {
   check_num_levels(num_levels);
   if (!(offset >= 0.0 && std::isfinite(offset))) {
-    fail("offset", number(offset), "finite and >= 0");
+    fail("offset", detail::shortest_digits(offset), "finite and >= 0");
   }
   if (!(max_beta > 0.0 && max_beta < 1.0)) {
-    fail("max_beta", number(max_beta), "in (0, 1)");
+    fail("max_beta", detail::shortest_digits(max_beta), "in (0, 1)");
   }
   const auto alpha_bar = [&](int64_t t) {
     const double u = static_cast<double>(t) / static_cast<double>(num_levels);
@@ -109,8 +104,9 @@ NoiseSchedule NoiseSchedule::cosine(int64_t num_levels, double offset, double ma
   for (int64_t t = 0; t < num_levels; ++t) {
     betas.push_back(std::min(1.0 - alpha_bar(t + 1) / alpha_bar(t), max_beta));
   }
-  return {cumulate(betas), "cosine(" + std::to_string(num_levels) + ", offset=" + number(offset) +
-                               ", max_beta=" + number(max_beta) + ")"};
+  return {cumulate(betas), "cosine(" + std::to_string(num_levels) +
+                               ", offset=" + detail::shortest_digits(offset) +
+                               ", max_beta=" + detail::shortest_digits(max_beta) + ")"};
 }
 
 NoiseSchedule NoiseSchedule::linear(int64_t num_levels, double beta_first, double beta_last) {
