@@ -27,7 +27,7 @@ from motet_runs import Result, cell, mean_sd
 
 NAME = "weights"
 NUM_CHAINS = 400
-NUM_PILOT = 200
+NUM_PILOT = 128
 # What decides where weights end; no level is above 10^5.
 ENDS = {"exact": "", "all levels": "lowest_level = 0\n", "none": "lowest_level = 100000\n"}
 SCORES = {"mixture": "exact scores", "network": "networks"}
@@ -48,6 +48,7 @@ class Mixture:
     exponents: tuple[float, float]
     widen: float
     side: int
+    data: str = "fashion"
 
     @property
     def name(self) -> str:
@@ -57,8 +58,10 @@ class Mixture:
     @cache  # noqa: B019  # a handful of cases
     def laws(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Weights of either mixture (10), means and sds (10, d): those of the classes' pixels."""
-        train = image_judge.fashion("train")
-        images = train.images[:, 0, 2:26, 2:26] if self.side < 28 else train.images[:, 0]
+        train = image_judge.data_of(self.data, "train")
+        images = train.images[:, 0]
+        if images.shape[1] % self.side:  # 24 pixels of 28 are cells of 3 or 6
+            images = images[:, 2:26, 2:26]
         step = images.shape[1] // self.side
         cells = (len(images), self.side, step, self.side, step)
         rows = images.reshape(cells).mean((2, 4)).reshape(len(images), -1)

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "checkpoint.hpp"
 #include "cli/process.hpp"
@@ -236,29 +237,47 @@ TEST(RunSample, PlacementsAndAStepSizeALevelAreThoseOfAnneal) {
   }
 }
 
-// The families that a pilot of 512 chains kept at each level, as an island of the run would.
-TEST(RunSample, WeightsEndWhereAnIslandWouldKeepFewFamilies) {
-  std::vector<LevelStats> pilot;
-  const double nan = std::numeric_limits<double>::quiet_NaN();
-  for (const auto& [index, families] : std::vector<std::pair<int64_t, double>>{
-           {40, nan}, {30, 400.0}, {20, 60.0}, {10, 30.0}, {0, 7.0}}) {
-    pilot.push_back({.index = index, .families = families});
+// What a pilot of 512 chains kept at each level, as an island of the run would.
+class WeightsEnd : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    for (const auto& [index, ess, families] : std::vector<std::tuple<int64_t, double, double>>{
+             {40, nan, nan}, {30, 0.9, 400.0}, {20, 0.6, 60.0}, {10, 0.4, 30.0}, {0, 0.5, 7.0}}) {
+      pilot_.push_back({.index = index, .ess = ess, .num_resampled = 1, .families = families});
+    }
   }
-  const auto lowest = [&pilot](const Overrides& overrides) {
+  int64_t lowest(const Overrides& overrides) const {
     const SampleConfig config = sample_config(overrides);
     AnnealConfig anneal;
     anneal.weights = WeightConfig{};
     anneal.weights->lowest_level = config.overrides.lowest_level.value_or(0);
-    detail::end_weights(config, pilot, anneal);
+    detail::end_weights(config, pilot_, anneal);
     return anneal.weights->lowest_level;
-  };
-  EXPECT_EQ(lowest({"num_samples=2000"}), 10);  // 7 at level 0, fewer than 16
-  EXPECT_EQ(lowest({"num_samples=200"}), 20);   // 200 / 512 of 30 is 11.7, of 60 23.4
-  EXPECT_EQ(lowest({"num_samples=80"}), 30);    // of 60 9.4, of 400 62.5
+  }
+
+  std::vector<LevelStats> pilot_;
+};
+
+TEST_F(WeightsEnd, WhereAnIslandWouldKeepFewFamilies) {
+  EXPECT_EQ(lowest({"num_samples=2000"}), 10);  // 7 at level 0, fewer than 8
+  EXPECT_EQ(lowest({"num_samples=200"}), 10);   // 200 / 512 of 30 is 11.7
+  EXPECT_EQ(lowest({"num_samples=80"}), 20);    // of 30 4.7, of 60 9.4
   EXPECT_EQ(lowest({"num_samples=20"}), 30);    // a quarter of 20 will do: of 60 2.3, of 400 15.6
   EXPECT_EQ(lowest({"num_samples=2000", "weights.lowest_level=0"}), 0);  // what is given stays
-  pilot.back().families = 16.0;
+  pilot_.back().families = 8.0;
   EXPECT_EQ(lowest({"num_samples=2000"}), 0);
+}
+
+TEST_F(WeightsEnd, AboveAStepThatLeavesFewChains) {
+  pilot_.back().families = 100.0;
+  pilot_[2].ess = 0.09;
+  EXPECT_EQ(lowest({"num_samples=2000"}), 30);
+  pilot_[1].num_resampled = 0;  // its .9 count for the next level's .09: exactly a tenth
+  pilot_[2].ess = 0.091;
+  EXPECT_EQ(lowest({"num_samples=2000"}), 0);
+  pilot_[2].ess = 0.089;
+  EXPECT_EQ(lowest({"num_samples=2000"}), 30);
 }
 
 TEST(RunTrain, LearnsFromTheRowsOfAnNpyFile) {
