@@ -18,13 +18,9 @@ object within its tolerance of all n places. Runs that are in the JSON are not m
 
 import base64
 import json
-import subprocess
 import sys
-import tempfile
-import tomllib
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,92 +31,31 @@ from image_runs import (
     PICTURES,
     Frame,
     arguments,
-    facts,
     grid,
     kept_samples,
     png,
-    run,
     share_error,
     svg,
     text_at,
 )
+from image_samplers import ROWS as ALL_ROWS
+from image_samplers import Bench, Budget, Row, config_head
 from image_tables import SCORES, Tables, lines_of
+from measure_image_guidance import betas
 from motet_runs import Result
 from scene_detector import TOLERANCE, detect, seen_at, stands_at
 
 NAME = "scenes"
+ROWS = tuple(
+    next(row for row in ALL_ROWS if row.name == name)
+    for name in ("reverse", "u-hmc", "la-3-line", "hmc-4-curve", "exact")
+)
 MAX_PLACES = 5  # as many objects has a scene
 APART = 0.67  # of two asked places at least: two of the largest cubes, in any turn, fit
 WITHIN = 0.85  # asked places are in [-WITHIN, WITHIN]^2, objects of the data in [-1, 1]^2
+NUM_CHAINS = 64  # as many images pass through a network at once: fewer cost as much
 NUM_SHOWN = 2  # samples of a run in the picture
-NUM_CHANCE = 20000  # scenes
-
-
-@dataclass(frozen=True)
-class Row:
-    """A sampler at equal evaluations: what a level costs a chain decides how many it visits."""
-
-    sampler: str
-    kernel: str = ""  # whose pilot gives the step sizes
-    steps: int = 0  # MCMC steps after each reverse step
-    step_cost: int = 0  # evaluations of one
-
-    def levels(self, setting: "Setting") -> list[int]:
-        """As many levels as the evaluations pay for, evenly spread from the first to the last."""
-        count = setting.evaluations // (1 + self.steps * self.step_cost)
-        return [round(level) for level in np.linspace(setting.num_levels - 1, 0, count)]
-
-
-ROWS = (
-    Row("reverse"),
-    Row("u-hmc", "hmc", steps=1, step_cost=3),
-    Row("la-3-line", "mala", steps=2, step_cost=2),
-    Row("hmc-4-curve", "hmc", steps=1, step_cost=3),
-    Row("exact"),
-)
-# The sampler "exact" without weights finds step sizes on given levels; its pilot has the costs of
-# the rows that take them.
-PILOTS = {
-    "hmc": (ROWS[3], 'type = "hmc"\nnum_leapfrog = 3\n', 'type = "curve"\n'),
-    "mala": (
-        ROWS[2],
-        'type = "mala"\n',
-        'type = "line"\nrule = "trapezoid"\nnum_points = 3\n',
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is composed, and at which cost."""
-
-    network: Path
-    num_levels: int = 1000
-    evaluations: int = 100
-    num_chains: int = 64  # as many images pass through a network at once
-    compute: str = "bfloat16"
-
-    def models(self, places: np.ndarray) -> str:
-        """The target, and the tables of its models."""
-        names = [f"at{i + 1}" for i in range(len(places))]
-        target, power = " * ".join(names), len(places) - 1
-        if power > 0:
-            target += " / any" + (f"^{power}" if power > 1 else "")
-        conditions = {
-            name: f"[{x:.4f}, {y:.4f}]" for name, (x, y) in zip(names, places, strict=True)
-        }
-        if power > 0:
-            conditions["any"] = "[]"
-        weights = f'weights = "{self.network.resolve()}"\n'
-        return f'target = "{target}"\n{{keys}}' + "".join(
-            f"[model.{name}]\n{weights}condition = {numbers}\n"
-            for name, numbers in conditions.items()
-        )
-
-    def config(self, places: np.ndarray, seed: int, keys: str, tables: str) -> str:
-        """The config of a run: keys before all tables, tables after those of the models."""
-        keys += f'num_samples = {self.num_chains}\nseed = {seed}\ncompute = "{self.compute}"\n'
-        return self.models(places).format(keys=keys) + tables
+NUM_CHANCE = 4000  # scenes
 
 
 def asked_places(seed: int) -> np.ndarray:
@@ -138,47 +73,17 @@ def case_name(count: int) -> str:
     return f"{count} place" + ("s" if count > 1 else "")
 
 
-def sampler_config(setting: Setting, row: Row, places: np.ndarray, seed: int, steps: list) -> str:
-    """The config of a row's run; steps: the step sizes of its levels, where it has any."""
-    keys = f'sampler = "{row.sampler}"\n'
-    if row.sampler == "exact":
-        keys += f"evaluations = {setting.evaluations}\n"
-        return setting.config(places, seed, keys, f"[tune]\nnum_chains = {setting.num_chains}\n")
-    tables = f'[anneal]\nlast_map = "tweedie"\nlevels = {row.levels(setting)}\n'
-    if row.steps:
-        tables += f'placement = "after_reverse"\nsteps_per_level = {row.steps}\n'
-        tables += "[kernel]\nstep_size = [" + ", ".join(f"{step:.6g}" for step in steps) + "]\n"
-    return setting.config(places, seed, keys, tables)
-
-
-def pilot_config(setting: Setting, kernel: str, places: np.ndarray) -> str:
-    """The config whose step sizes motet tune finds."""
-    row, kernel_keys, ratio_keys = PILOTS[kernel]
-    return setting.config(
-        places,
-        1,
-        'sampler = "exact"\n',
-        f"[anneal]\nlevels = {row.levels(setting)}\nsteps_per_level = {row.steps}\n"
-        f'placement = "after_reverse"\n[weights]\nenabled = false\n[kernel]\n{kernel_keys}'
-        f"[ratio]\n{ratio_keys}[tune]\nnum_chains = {setting.num_chains}\n",
-    )
-
-
-def tune(motet: Path, text: str) -> dict:
-    """The levels, step sizes and acceptances that motet tune writes for a config."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, out = Path(folder) / "pilot.toml", Path(folder) / "tuned.toml"
-        file.write_text(text)
-        command = [str(word) for word in (motet, "tune", file, "--out", out, "--quiet")]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(done.stderr.replace(f"{folder}/", "").strip())
-        found = tomllib.loads(out.read_text())
-    return {
-        "levels": found["anneal"]["levels"],
-        "step_sizes": found["kernel"]["step_size"],
-        "acceptance": found["tuned"]["acceptance"],
-    }
+def models(network: Path, places: np.ndarray) -> tuple[str, str]:
+    """The target of asked places (n, 2), and the tables of its models."""
+    names, power = [f"at{i + 1}" for i in range(len(places))], len(places) - 1
+    conditions = {name: f"[{x:.4f}, {y:.4f}]" for name, (x, y) in zip(names, places, strict=True)}
+    target = " * ".join(names)
+    if power > 0:
+        conditions["any"] = "[]"
+        target += " / any" + (f"^{power}" if power > 1 else "")
+    weights = f'weights = "{network.resolve()}"\n'
+    tables = (f"[model.{name}]\n{weights}condition = {told}\n" for name, told in conditions.items())
+    return target, "".join(tables)
 
 
 def measures(detector: scene_detector.Detector, x: np.ndarray, places: np.ndarray) -> dict:
@@ -206,40 +111,33 @@ def chance(motet: Path, places: np.ndarray) -> dict[str, float]:
 class Work:
     """The runs of an experiment."""
 
-    def __init__(
-        self, motet: Path, setting: Setting, detector: scene_detector.Detector, result: Result
-    ) -> None:
-        self.motet, self.setting, self.detector, self.result = motet, setting, detector, result
+    def __init__(self, bench: Bench, network: Path, detector: scene_detector.Detector) -> None:
+        self.bench, self.network, self.detector = bench, network, detector
 
-    def pilot(self, kernel: str, again: bool = False) -> dict:
+    def head(self, places: np.ndarray, seed: int) -> str:
+        """The config of a run without its sampler."""
+        return config_head(self.bench.budget, *models(self.network, places), seed)
+
+    def pilot(self, kernel: str) -> dict:
         """The step sizes of a kernel, found on the first two places of seed 1."""
-        key = self.result.key(case_name(2), "pilot", kernel, 1)
-        if again or key not in self.result.runs:
-            text = pilot_config(self.setting, kernel, asked_places(1)[:2])
-            self.result.runs[key] = tune(self.motet, text)
-            self.result.write()
-        return self.result.runs[key]
+        return self.bench.pilot(case_name(2), kernel, self.head(asked_places(1)[:2], 1))
 
-    def run(self, row: Row, count: int, seed: int, again: bool) -> None:
+    def run(self, row: Row, count: int, seed: int) -> None:
         """One run on the first `count` places of a seed, unless it is there already."""
-        key = self.result.key(case_name(count), SCORES, row.sampler, seed)
-        if key in self.result.runs and not again:
-            return
         places = asked_places(seed)
-        if f"seed {seed}" not in self.result.floors:
-            self.result.floors[f"seed {seed}"] = {"places": places.round(4).tolist()} | chance(
-                self.motet, places
-            )
-        steps = self.pilot(row.kernel)["step_sizes"] if row.kernel else []
-        text = sampler_config(self.setting, row, places[:count], seed, steps)
-        outcome = run(self.motet, text, self.result.name, key)
-        kept = {"exit_code": outcome.exit_code, "message": outcome.message}
-        if outcome.exit_code == 0:
-            kept["errors"] = measures(self.detector, outcome.x, places[:count])
-            kept |= facts(outcome.report)
-        self.result.runs[key] = kept
-        self.result.write()
-        print(f"{key}: {kept.get('errors', outcome.message)}", flush=True)
+        floors = self.bench.result.floors
+        if f"seed {seed}" not in floors:
+            found = {"places": places.round(4).tolist()} | chance(self.bench.motet, places)
+            floors[f"seed {seed}"] = found
+        places = places[:count]
+        self.bench.run(
+            row,
+            case_name(count),
+            self.head(places, seed),
+            seed,
+            self.pilot,
+            lambda x: measures(self.detector, x, places),
+        )
 
 
 class Page(Tables):
@@ -247,7 +145,7 @@ class Page(Tables):
 
     def __init__(self, result: Result) -> None:
         cases = [case_name(count) for count in range(1, MAX_PLACES + 1)]
-        super().__init__(result, cases, [row.sampler for row in ROWS])
+        super().__init__(result, cases, [row.name for row in ROWS])
         self.counts = [int(case.split()[0]) for case in self.cases]
 
     def chances(self) -> list[float]:
@@ -376,32 +274,32 @@ def panel(
 
 def parse() -> Namespace:
     """The command line."""
-    parser = arguments(__doc__, [row.sampler for row in ROWS], seeds=1)
+    parser = arguments(__doc__, [row.name for row in ROWS], seeds=1)
     counts = range(1, MAX_PLACES + 1)
     parser.add_argument("--places", nargs="+", type=int, choices=counts, default=list(counts))
-    parser.add_argument("--chains", type=int, default=Setting.num_chains)
-    parser.add_argument("--evaluations", type=int, default=Setting.evaluations)
-    parser.add_argument("--compute", choices=("float32", "bfloat16"), default=Setting.compute)
+    parser.add_argument("--chains", type=int, default=NUM_CHAINS)
+    parser.add_argument("--evaluations", type=int, default=Budget.evaluations)
+    parser.add_argument("--compute", choices=("float32", "bfloat16"), default="float32")
     return parser.parse_args()
 
 
 def main() -> int:
     """Measures and renders."""
     args = parse()
-    setting = Setting(
-        args.networks / "scenes",
-        evaluations=args.evaluations,
-        num_chains=args.chains,
-        compute=args.compute,
-    )
-    work = Work(args.motet, setting, scene_detector.load(), Result(NAME, FOLDER))
-    for seed in range(1, args.seeds + 1) if not args.render else ():
-        for count in args.places:
-            for row in ROWS:
-                if row.sampler in args.samplers:
-                    work.run(row, count, seed, args.again)
-    if work.result.runs:
-        Page(work.result).write()
+    result = Result(NAME, FOLDER)
+    if not args.render:
+        budget = Budget(args.evaluations, args.chains, args.chains, compute=args.compute)
+        network = args.networks / "scenes"
+        levels = betas(network, budget.num_levels)
+        bench = Bench(args.motet, budget, result, levels, args.again)
+        work = Work(bench, network, scene_detector.load())
+        for seed in range(1, args.seeds + 1):
+            for count in args.places:
+                for row in ROWS:
+                    if row.name in args.samplers:
+                        work.run(row, count, seed)
+    if result.runs:
+        Page(result).write()
     return 0
 
 

@@ -34,7 +34,7 @@ SIDE = 1.25  # the grid covers [-SIDE, SIDE]^2, the scenes' centres [-1, 1]^2
 CELLS = 20  # of the output, a side; centres of objects are two cells apart at least
 CELL = 2 * SIDE / CELLS
 HEIGHT = 0.2  # about the height of an object's centre
-CHANNELS = 48
+CHANNELS = 32
 # The camera of src/data_scenes.cpp.
 EYE = np.array([0.0, -3.3, 3.5])
 TARGET = np.array([0.0, -0.08, 0.1])
@@ -121,20 +121,22 @@ def draw(motet: Path, num_scenes: int, size: int, seed: int) -> tuple[torch.Tens
 
 
 def train(images: torch.Tensor, objects: torch.Tensor, num_steps: int, seed: int) -> Detector:
-    """Adam, batches of 64, a cosine learning rate from 2e-3."""
+    """Adam, batches of 32, a cosine learning rate from 4e-3; activations in bfloat16."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    detector = Detector()
-    optimiser = torch.optim.Adam(detector.parameters(), 2e-3)
+    detector = Detector().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(detector.parameters(), 4e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, num_steps)
     for step in range(num_steps):
-        rows = torch.randint(len(images), (64,), generator=generator)
-        loss = loss_of(detector(varied(images[rows], generator)), objects[rows])
+        rows = torch.randint(len(images), (32,), generator=generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = detector(varied(images[rows], generator))
+        loss = loss_of(output.float(), objects[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-        if (step + 1) % 200 == 0:
+        if (step + 1) % 100 == 0:
             print(f"step {step + 1}: loss {loss.item():.5f}", flush=True)
     return detector
 
@@ -229,8 +231,8 @@ def main() -> int:
     """Trains, writes, measures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--motet", type=Path, default=ROOT / "build" / "release" / "bin" / "motet")
-    parser.add_argument("--scenes", type=int, default=20000, help="to train on")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--scenes", type=int, default=4000, help="to train on")
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--measure", action="store_true", help="measure the one that is there")
     args = parser.parse_args()
@@ -239,10 +241,11 @@ def main() -> int:
         images, objects = draw(args.motet, args.scenes, 32, seed=args.seed)
         detector = train(images, objects, args.steps, args.seed)
         about = {"scenes": str(args.scenes), "steps": str(args.steps), "seed": str(args.seed)}
-        save_file(detector.state_dict(), WEIGHTS, about)
-    measured = measure(load(), args.motet, num_scenes=2000)
+        tensors = {name: value.contiguous() for name, value in detector.state_dict().items()}
+        save_file(tensors, WEIGHTS, about)
+    measured = measure(load(), args.motet, num_scenes=1000)
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"tolerance": TOLERANCE, "scenes": 2000, "measured": measured}
+    kept = {"tolerance": TOLERANCE, "scenes": 1000, "measured": measured}
     RESULT.write_text(json.dumps(kept, indent=1) + "\n")
     RESULT.with_suffix(".md").write_text(table(measured))
     print(table(measured))
