@@ -31,8 +31,8 @@ TEST(ScenesCli, ImagesComeWithAllTheirObjects) {
                "70", "--size", "12", "--seed", "4", "--min-objects", "2", "--max-objects", "4"});
   ASSERT_EQ(output.code, 0) << output.err;
   EXPECT_EQ(output.out,
-            "scenes                x.npy\nobjects               o.npy\n"
-            "png                   x.png\n");
+            "scenes                  x.npy\nobjects                 o.npy\n"
+            "png                     x.png\n");
   Rng rng = Rng(4).split("scenes");
   const Scenes expected = draw_scenes({.size = 12, .min_objects = 2, .max_objects = 4}, 70, rng);
   EXPECT_TRUE(at::equal(read_npy(folder / "x.npy"), expected.images));
