@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from image_runs import share_error
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -173,7 +174,7 @@ def stands_at(found: np.ndarray, places: np.ndarray, tolerance: float = TOLERANC
 
 
 def accuracy(detector: Detector, images: torch.Tensor, objects: torch.Tensor, seed: int) -> dict:
-    """What it gets right, as shares with binomial errors.
+    """What it gets right, as shares of n.
 
     recall: of the objects, those found within TOLERANCE; precision: of what it finds, that within
     TOLERANCE of an object; false: of evenly drawn places farther than 2 TOLERANCE from all objects,
@@ -197,9 +198,8 @@ def accuracy(detector: Detector, images: torch.Tensor, objects: torch.Tensor, se
 
 
 def share(hits: np.ndarray) -> dict:
-    """A share with its binomial error, of n."""
-    mean = float(hits.mean())
-    return {"share": mean, "error": float(np.sqrt(mean * (1 - mean) / len(hits))), "n": len(hits)}
+    """A share, and of how many."""
+    return {"share": float(hits.mean()), "n": len(hits)}
 
 
 def table(measured: dict) -> str:
@@ -210,7 +210,8 @@ def table(measured: dict) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for name, row in measured.items():
-        cells = [f"{row[key]['share']:.4f} ± {row[key]['error']:.4f}" for key in list(row)[:3]]
+        shares = [(row[key]["share"], row[key]["n"]) for key in ("recall", "precision", "false")]
+        cells = [f"{value:.4f} ± {share_error(value, count):.4f}" for value, count in shares]
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['rms error']:.3f} |")
     return "\n".join(lines) + "\n"
 
