@@ -29,6 +29,7 @@ class Budget:
     num_pilot: int = 32  # chains of a pilot
     num_levels: int = 1000  # of the networks
     compute: str = "float32"
+    tune: str = ""  # more keys of a pilot's table [tune]
 
 
 @dataclass(frozen=True)
