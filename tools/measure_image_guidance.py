@@ -40,6 +40,8 @@ NAME = "guidance"
 SCALES = (1.0, 5.0, 10.0, 20.0)
 LABELS = (6, 7)  # shirt, which is easily taken for four other classes, and sneaker
 PILOT_LABEL = LABELS[0]
+# A pilot of one step a level begins with steps that 784 coordinates accept, and goes by acceptance.
+TUNE = "start = 0.3\nmax_disagreement = 1.0\n"
 NUM_SHOWN = 8  # samples of a run in the picture
 MEASURES = ("accuracy", "share with p > .5", "Frechet distance", "diversity")
 
@@ -236,7 +238,7 @@ def main() -> int:
     """Measures and renders."""
     args = parse()
     networks = Networks(args.networks / "fashion", args.networks / "fashion-classifier")
-    budget = Budget(num_chains=args.chains, compute=args.compute)
+    budget = Budget(num_chains=args.chains, compute=args.compute, tune=TUNE)
     found = betas(networks.network, budget.num_levels)
     bench = Bench(args.motet, budget, Result(NAME, FOLDER), found, args.again)
     work = Work(bench, networks, image_judge.judge_of("fashion"))
