@@ -177,7 +177,7 @@ class Page(Tables):
                 )
             if curves:
                 panels.append(line_plot(case, ("level", "acceptance"), curves, (0.0, 1.0)))
-        return plots("Acceptance by level", panels, 2)
+        return plots("Acceptance by level", panels, 2) if panels else ""
 
     def step_plot(self, betas: np.ndarray) -> str:
         """SVG: the pilots' step sizes against beta, both as log10, a panel a kernel."""
@@ -193,7 +193,7 @@ class Page(Tables):
             }
             if curves:
                 panels.append(line_plot(kernel, ("log10 beta", "log10 step size"), curves))
-        return plots("Step sizes of the pilots", panels, 2)
+        return plots("Step sizes of the pilots", panels, 2) if panels else ""
 
     def samples(self, name: str) -> str:
         """SVG: samplers by scales, the first chains of the first seed, of one class."""
@@ -216,12 +216,12 @@ class Page(Tables):
         (folder / f"{start}-costs.md").write_text(self.costs_by_scale())
         (folder / f"{start}-steps.md").write_text(self.laws())
         (folder / f"{start}-weights.md").write_text(self.effective("exact"))
-        (pictures / f"images-{start}-acceptance.svg").write_text(self.acceptance_plot())
-        (pictures / f"images-{start}-steps.svg").write_text(self.step_plot(betas))
-        for name in dict.fromkeys(name for _, name, _ in self.places):
-            if text := self.samples(name):
-                plain = name.replace(" ", "-")
-                (pictures / f"images-{start}-{plain}.svg").write_text(text)
+        drawn = {"acceptance": self.acceptance_plot(), "steps": self.step_plot(betas)}
+        names = dict.fromkeys(name for _, name, _ in self.places)
+        drawn |= {name.replace(" ", "-"): self.samples(name) for name in names}
+        for name, text in drawn.items():
+            if text:  # samples are where they were made
+                (pictures / f"images-{start}-{name}.svg").write_text(text)
 
 
 def parse() -> Namespace:
