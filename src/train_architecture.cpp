@@ -30,6 +30,10 @@ using detail::TensorMap;
 
 constexpr int64_t kHeldOutRows = 64;  // at once, so that memory does not grow with held_out_size
 
+bool is_energy(const Objective& objective) {
+  return objective.prediction && detail::is_energy(*objective.prediction);
+}
+
 Tensor channels_last(const Tensor& x) {
   return x.dim() == 4 ? x.contiguous(at::MemoryFormat::ChannelsLast) : x.contiguous();
 }
@@ -114,7 +118,7 @@ class ArchitecturePass final : public detail::GradientPass {
       const at::NoGradGuard no_graph;
       return cross_entropy(tensors, batch).to(at::kDouble);
     }
-    const at::AutoGradMode with_graph(detail::is_energy(objective_.prediction));
+    const at::AutoGradMode with_graph(is_energy(objective_));
     const Tensor f = predict(tensors, batch, /*with_graph=*/false).detach();
     return (noise_of(f, batch) - batch.noise).to(at::kDouble).square().flatten(1).mean(1);
   }
@@ -144,7 +148,7 @@ class ArchitecturePass final : public detail::GradientPass {
 
   // What the network says of x_t, float32; of energies grad_x E.
   Tensor predict(const TensorMap& tensors, const Batch& batch, bool with_graph) const {
-    if (!detail::is_energy(objective_.prediction)) {
+    if (!is_energy(objective_)) {
       return output(tensors, batch.x, batch).to(at::kFloat);
     }
     const Tensor x = channels_last(batch.x.detach()).requires_grad_();
@@ -335,7 +339,7 @@ Demand check(const TrainConfig& config, const Architecture& architecture,
            shape_text(architecture.output_shape()) + ", must be that of its points, " +
            shape_text(architecture.event_shape()));
   }
-  if (config.mixed_precision && detail::is_energy(objective.prediction)) {
+  if (config.mixed_precision && is_energy(objective)) {
     refuse(
         "mixed_precision = true is not for energies, whose gradients of gradients need float32; "
         "set mixed_precision = false");
