@@ -324,18 +324,16 @@ def cost_table(runs: dict) -> str:
     return table(["law", "d", "sigma", "acceptance, 4 / 3 / 2 leapfrogs", *names], rows)
 
 
+def change(law: dict) -> str:
+    """How much bfloat16 shifts a mean, in percent of it."""
+    shift, error = (100 * value / law["float32"][0] for value in law["difference"])
+    return f"{shift:+.2f} ± {error:.2f} %"
+
+
 def rough_row(name: str, run: dict, level: dict) -> list[str]:
     """What bfloat16 does at one level."""
     rough = level["bfloat16"]
     chains = rough["chains"]
-    shifts = {
-        law["statistic"]: law["difference"][0] / max(law["difference"][1], 1e-30)
-        for law in chains["laws"]
-    }
-    worst = max(shifts, key=lambda key: abs(shifts[key]))
-    relative = {
-        law["statistic"]: law["difference"][0] / law["float32"][0] for law in chains["laws"][:2]
-    }
     return [
         name,
         str(run["d"]),
@@ -346,9 +344,9 @@ def rough_row(name: str, run: dict, level: dict) -> list[str]:
         f"{number(100 * rough['decision_error'][0])} %",
         pair(chains["acceptance"]),
         pair(chains["acceptance_bfloat16"]),
+        pair(chains["balance"]),
         pair(chains["balance_bfloat16"]),
-        " / ".join(f"{100 * value:+.2f} %" for value in relative.values()),
-        f"{shifts[worst]:+.1f}",
+        *(change(law) for law in chains["laws"][:2]),
     ]
 
 
@@ -356,7 +354,8 @@ def rough_table(runs: dict) -> str:
     """bfloat16 against float32, networks."""
     head = ["law", "d", "sigma", "score error", "noise of log alpha, sd, nats", "99 %"]
     head += ["decision error", "acceptance, float32", "acceptance, bfloat16"]
-    head += ["log E exp(log alpha), bfloat16", "change of E x² / of E s²", "largest t"]
+    head += ["log E exp(log alpha), float32", "the same, bfloat16"]
+    head += ["E x², change", "E s², change"]
     rows = [
         rough_row(name, run, level)
         for name, run in laws(runs)
