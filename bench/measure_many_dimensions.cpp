@@ -12,10 +12,11 @@
 //    "sigmas": [0.05, 0.5], "num_chains": 64, "num_tuning": 30, "num_law_steps": 20, "seed": 1}
 //
 // Chains start as exact draws of an analytic law, of networks as data with the level's noise, and
-// take num_tuning steps of the sampler "exact", which finds its step size on them, before anything
-// is measured. On analytic laws the truth of a log ratio is the difference of the log densities in
+// take num_tuning steps of the kernel of the sampler "exact", which finds its step size on them, and
+// as many again that find the one of a given acceptance, before anything is measured. On analytic laws the truth of a log ratio is the difference of the log densities in
 // float64; on networks, which have none, it is a line of 20 Gauss-Lobatto points.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <iostream>
 #include <numbers>
