@@ -32,7 +32,9 @@ def train(folder: pathlib.Path, name: str, settings: list[str]) -> None:
     """A network of digits, trained for a moment."""
     command = [MOTET, "train", ROOT / "experiments" / "train-digits.toml", "--quiet"]
     command += ["--out", folder / name]
-    for setting in ["train.held_out_every=1000", "train.mixed_precision=false", *settings]:
+    small = ["network.block_out_channels=[8, 16]", "train.batch_size=32"]
+    plain = ["train.held_out_every=1000", "train.mixed_precision=false"]
+    for setting in [*small, *plain, *settings]:
         command += ["--set", setting]
     subprocess.run(
         [str(word) for word in command], check=True, env={"OMP_NUM_THREADS": "1"} | os.environ
@@ -42,7 +44,7 @@ def train(folder: pathlib.Path, name: str, settings: list[str]) -> None:
 def measured(case: str, networks: pathlib.Path) -> dict:
     """What the experiment finds of a case at one level, with few chains."""
     found = next(one for one in study.CASES if one.name == case)
-    spec = found.spec(networks) | {"sigmas": [SIGMA], "num_chains": 64, "num_tuning": 12}
+    spec = found.spec(networks) | {"sigmas": [SIGMA], "num_chains": 48, "num_tuning": 12}
     return study.measure(PROGRAM, spec | {"bfloat16": False})
 
 
