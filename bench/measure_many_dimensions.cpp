@@ -175,8 +175,9 @@ struct Tuned {
 };
 
 // As the sampler "exact" does it; max_disagreement = 1: by the acceptance alone.
+// Each call needs random numbers of its own: chains that meet the same momenta twice drift.
 Tuned tune_steps(const Study& study, const NoiseLevel& level, const Tensor& x,
-                 double max_disagreement) {
+                 double max_disagreement, const Rng& rng) {
   const double cap = 0.5 * std::numbers::pi / static_cast<double>(kNumLeapfrog);
   AnnealConfig plan;
   plan.levels = {{.level = level, .num_steps = study.num_tuning}};
@@ -186,8 +187,7 @@ Tuned tune_steps(const Study& study, const NoiseLevel& level, const Tensor& x,
                            .max_disagreement = max_disagreement};
   const auto kernel = std::make_shared<Hmc>(HmcConfig{.num_leapfrog = kNumLeapfrog, .damping = 0.0},
                                             curve_ratio(CurveRule::polynomial));
-  const TuneResult tuned =
-      tune(study.scores, study.schedule, kernel, plan, x, study.rng.split("tune"));
+  const TuneResult tuned = tune(study.scores, study.schedule, kernel, plan, x, rng);
   const LevelStats& stats = tuned.pilot.levels.front();
   return {tuned.config.levels.front().step_size,
           static_cast<double>(stats.num_accepted) / static_cast<double>(stats.num_proposals),
@@ -411,8 +411,9 @@ json measure_rough(const Study& study, const NoiseLevel& level, const Tensor& x,
 
 json measure_level(const Study& study, double sigma) {
   const NoiseLevel level = nearest_level(study.schedule, sigma);
-  const Tuned sampler = tune_steps(study, level, start(study, level), 0.01);
-  const Tuned fixed = tune_steps(study, level, sampler.x, 1.0);
+  const Tuned sampler =
+      tune_steps(study, level, start(study, level), 0.01, study.rng.split("tune"));
+  const Tuned fixed = tune_steps(study, level, sampler.x, 1.0, study.rng.split("tune again"));
   const Tensor& x = fixed.x;
   const double scale = local_scale(Target(study.scores, level).evaluate(x).score);
   json found = {{"level", level.index},

@@ -78,16 +78,16 @@ class Case:
 
 RING, SCENES = {"set": "ring"}, {"set": "scenes", "size": 32}
 IMAGES = {"num_means": 16, "sd": 0.1}
-FEW = {"num_chains": 48, "sigmas": FEW_SIGMAS}
+FEW = {"num_chains": 32, "sigmas": FEW_SIGMAS}
 HIGH = {"num_chains": 48, "sigmas": HIGH_SIGMAS}
 CASES = [
     Case("ring, network", 2, RING, "ring.safetensors", num_chains=256),
     Case("digits, network", 64, {"file": DIGITS}, "digits", inputs=NO_CLASS, sigmas=FEW_SIGMAS),
     Case("ring, exact", 2, RING, mixture=RING, **HIGH | {"num_chains": 256}),
-    Case("digits, exact", 64, {"file": DIGITS}, mixture=IMAGES, **HIGH | {"num_chains": 96}),
+    Case("digits, exact", 64, {"file": DIGITS}, mixture=IMAGES, **HIGH | {"num_chains": 256}),
     Case("fashion, exact", 784, {"file": FASHION}, mixture=IMAGES, **HIGH),
     Case("fashion, network", 784, {"file": FASHION}, "fashion", inputs=NO_CLASS, **FEW),
-    Case("scenes, exact", 3072, SCENES, mixture=IMAGES, **HIGH | {"num_chains": 24}),
+    Case("scenes, exact", 3072, SCENES, mixture=IMAGES, **HIGH),
     Case("scenes, network", 3072, SCENES, "scenes", inputs=NO_POSITION, **FEW),
     Case("ring, energy network", 2, RING, "ring-energy.safetensors", sigmas=FEW_SIGMAS),
     Case(

@@ -32,7 +32,11 @@ def train(folder: pathlib.Path, name: str, settings: list[str]) -> None:
     """A network of digits, trained for a moment."""
     command = [MOTET, "train", ROOT / "experiments" / "train-digits.toml", "--quiet"]
     command += ["--out", folder / name]
-    small = ["network.block_out_channels=[8, 16]", "train.batch_size=32"]
+    small = [
+        "network.block_out_channels=[8, 16]",
+        "network.attention_head_dim=8",
+        "train.batch_size=32",
+    ]
     plain = ["train.held_out_every=1000", "train.mixed_precision=false"]
     for setting in [*small, *plain, *settings]:
         command += ["--set", setting]
