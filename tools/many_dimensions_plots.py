@@ -113,6 +113,8 @@ def path_plot(runs: dict) -> str:
             for level, step in zip(run["levels"], steps, strict=True)
         ]
         against.append(series(name, run, log10(by_curl), found, is_dots=True))
+    if not against:
+        return ""
     low, high = span([values for one in against for values in (one.x, one.y)])
     against.append(Series("equal", [low, high], [low, high], GREY))
     axes = ("sigma of the level", "log10 of sd, nats")

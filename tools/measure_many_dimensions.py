@@ -87,7 +87,7 @@ CASES = [
     Case("digits, exact", 64, {"file": DIGITS}, mixture=IMAGES, **HIGH | {"num_chains": 256}),
     Case("fashion, exact", 784, {"file": FASHION}, mixture=IMAGES, **HIGH),
     Case("fashion, network", 784, {"file": FASHION}, "fashion", inputs=NO_CLASS, **FEW),
-    Case("scenes, exact", 3072, SCENES, mixture=IMAGES, **HIGH),
+    Case("scenes, exact", 3072, SCENES, mixture=IMAGES, **HIGH | {"num_chains": 24}),
     Case("scenes, network", 3072, SCENES, "scenes", inputs=NO_POSITION, **FEW),
     Case("ring, energy network", 2, RING, "ring-energy.safetensors", sigmas=FEW_SIGMAS),
     Case(
