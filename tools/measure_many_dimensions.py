@@ -84,7 +84,7 @@ CASES = [
     Case("ring, network", 2, RING, "ring.safetensors", num_chains=256),
     Case("digits, network", 64, {"file": DIGITS}, "digits", inputs=NO_CLASS, sigmas=FEW_SIGMAS),
     Case("ring, exact", 2, RING, mixture=RING, **HIGH | {"num_chains": 256}),
-    Case("digits, exact", 64, {"file": DIGITS}, mixture=IMAGES, **HIGH | {"num_chains": 256}),
+    Case("digits, exact", 64, {"file": DIGITS}, mixture=IMAGES, **HIGH | {"num_chains": 96}),
     Case("fashion, exact", 784, {"file": FASHION}, mixture=IMAGES, **HIGH),
     Case("fashion, network", 784, {"file": FASHION}, "fashion", inputs=NO_CLASS, **FEW),
     Case("scenes, exact", 3072, SCENES, mixture=IMAGES, **HIGH | {"num_chains": 24}),
