@@ -254,9 +254,14 @@ class ClassMeasures:
             "diversity": diversity(features, self.data),
         }
 
-    def floor(self, num_rows: int) -> dict[str, float]:
-        """Mean and sd of the Frechet distance of so many images of the data."""
-        return frechet_floor(self.data, num_rows)
+    def floors(self, images: np.ndarray, num_rows: int) -> dict[str, dict]:
+        """What images of the class in the test split score: mean, and sd where there is one.
+
+        Shares are those of all; the distance is that of num_rows of them against the others.
+        """
+        found = self.errors(images)
+        rows = {measure: {"mean": value, "sd": None} for measure, value in found.items()}
+        return rows | {"Frechet distance": frechet_floor(self.data, num_rows)}
 
 
 def main() -> int:
