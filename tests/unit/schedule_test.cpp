@@ -67,6 +67,20 @@ TEST(Schedule, SameLevelsLooksAtTheNumbersOnly) {
   EXPECT_FALSE(cosine.same_levels(NoiseSchedule::cosine(99)));
 }
 
+TEST(Schedule, ProductsInFloat32AreTheSameLevels) {
+  for (const auto& schedule : {NoiseSchedule::linear(1000), NoiseSchedule::scaled_linear(1000),
+                               NoiseSchedule::cosine(1000)}) {
+    std::vector<double> alpha_bars;
+    float product = 1.0F;
+    for (int64_t t = 0; t < schedule.num_levels(); ++t) {
+      product *= 1.0F - static_cast<float>(schedule.level(t).beta);
+      alpha_bars.push_back(static_cast<double>(product));
+    }
+    EXPECT_TRUE(schedule.same_levels(NoiseSchedule::from_alpha_bars(alpha_bars)))
+        << schedule.describe();
+  }
+}
+
 TEST(Schedule, DescribesItself) {
   EXPECT_EQ(NoiseSchedule::cosine(100).describe(), "cosine(100, offset=0.008, max_beta=0.999)");
   EXPECT_EQ(NoiseSchedule::linear(1000).describe(),
