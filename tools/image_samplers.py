@@ -5,6 +5,7 @@ weights finds step sizes on given levels (motet tune); samplers of one kernel, a
 the same ones, so that they differ in what their names say alone.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -109,8 +110,8 @@ def pilot_config(budget: Budget, kernel: str, head: str) -> str:
     return (
         head.format(sampler='sampler = "exact"\n')
         + f"[anneal]\nlevels = {row.levels(budget)}\nsteps_per_level = {row.steps}\n"
-        + f'placement = "after_reverse"\n[weights]\nenabled = false\n[kernel]\n{kernel_keys}'
-        + f"[ratio]\n{ratio_keys}[tune]\nnum_chains = {budget.num_pilot}\n"
+        + f"[weights]\nenabled = false\n[kernel]\n{kernel_keys}[ratio]\n{ratio_keys}"
+        + f"[tune]\nnum_chains = {budget.num_pilot}\n"
     )
 
 
@@ -188,7 +189,8 @@ class Bench:
         sizes = step_sizes(self.budget, row, pilot(row.kernel)) if row.kernel else ""
         text = config(self.budget, row, head, sizes)
         outcome = run(self.motet, text, self.result.name, key)
-        kept = {"exit_code": outcome.exit_code, "message": outcome.message}
+        plain = re.sub(r'"/[^"]*/([^"/]+)"', r'"\1"', text)  # folders are of this machine
+        kept = {"exit_code": outcome.exit_code, "message": outcome.message, "config": plain}
         if outcome.exit_code == 0:
             kept["errors"] = errors(outcome.x)
             kept |= facts(outcome.report)
