@@ -7,7 +7,8 @@
 Each network is that of experiments/train-digits-energy.toml with network.prediction = epsilon,
 energy_norm (E = |f|^2) or energy_residual (E = |f - x|^2): the same weights, data, steps and
 arithmetic (float32). Seed k trains one of each and samples it, every class evenly, so the spread
-over seeds is that of training and sampling. Networks that are in --networks are kept.
+over seeds is that of training and sampling. Networks that are in --networks are kept. All samplers
+make as many evaluations a chain (image_plans.py).
 
 A judge of its own (image_judge.py) gives the accuracy and the features whose Frechet distance to
 the data is measured; its floor is that of as many images of the data. Cost is CPU time on one
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import image_judge
+import image_plans
 import image_runs
 import numpy as np
 from image_runs import FOLDER, PICTURES, ROOT, arguments, facts, kept_samples
@@ -33,9 +35,8 @@ NAME = "energies"
 NETWORKS = ROOT / "out" / "images" / NAME
 PREDICTIONS = ("epsilon", "energy_norm", "energy_residual")
 SEEDS = 2
-NUM_LEVELS = 50  # of the 1000 that a network is trained on
-CHAINS_OF_A_CLASS = 40
-STEP = 0.35  # of a leapfrog, over sigma of the level
+CHAINS_OF_A_CLASS = 64  # as many as pass through a network at once
+EVALUATIONS = 100  # of a chain
 COST_LENGTHS = (10, 40)  # of runs whose difference is a cost
 COST_ROUNDS = 5
 COST_CHAINS = 64
@@ -46,14 +47,16 @@ class Data:
     """A data set, and what its networks are trained with beside the common config."""
 
     name: str
+    size: int
     settings: tuple[str, ...] = ()
 
 
 IDX = image_judge.FASHION
 DATA = {
-    "digits": Data("digits"),
+    "digits": Data("digits", 8),
     "fashion": Data(
         "fashion",
+        28,
         (
             f'data.images="{IDX}/train-images-idx3-ubyte.gz"',
             f'data.labels="{IDX}/train-labels-idx1-ubyte.gz"',
@@ -70,9 +73,7 @@ DATA = {
 class Sampler:
     """A sampler of motet; `score_only` hides an energy, so that its ratios are integrals."""
 
-    label: str
     name: str
-    steps: int = 0  # after each reverse step; 0: the sampler's own plan
     score_only: bool = False
     energies_only: bool = False
 
@@ -82,38 +83,28 @@ class Sampler:
 
 
 SAMPLERS = {
-    one.label: one
+    one.name: one
     for one in (
-        Sampler("reverse", "reverse"),
-        Sampler("u-hmc", "u-hmc", 1),
-        Sampler("hmc-4-curve", "hmc-4-curve", 1, score_only=True),
-        Sampler("hmc-energy", "hmc-energy", 1, energies_only=True),
-        Sampler("exact", "exact"),
+        Sampler("reverse"),
+        Sampler("u-hmc"),
+        Sampler("hmc-4-curve", score_only=True),
+        Sampler("hmc-energy", energies_only=True),
+        Sampler("exact"),
     )
 }
 
 
-def sigmas() -> np.ndarray:
-    """Standard deviation of the noise at each of the levels that are kept, level 0 first."""
-    alpha_bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    kept = np.round(np.arange(NUM_LEVELS) * 999 / (NUM_LEVELS - 1)).astype(int)
-    return np.sqrt(1 - alpha_bars[kept])
-
-
-def config(network: Path, prediction: str, sampler: Sampler, label: int, seed: int) -> str:
+def config(
+    network: Path, data: Data, prediction: str, sampler: Sampler, label: int, seed: int
+) -> str:
     """The config of a run of one class."""
     text = f"num_samples = {CHAINS_OF_A_CLASS}\nseed = {100 * seed + label}\n"
-    text += f'sampler = "{sampler.name}"\n[model.image]\nweights = "{network}"\n'
-    text += f"num_levels = {NUM_LEVELS}\n"
+    text += image_plans.head(sampler.name, EVALUATIONS)
+    text += f'[model.image]\nweights = "{network}"\n'
     if sampler.score_only and prediction.startswith("energy"):
         text += "score_only = true\n"
     text += f"[model.image.inputs]\nclass_labels = {label}\n"
-    if sampler.steps:
-        steps = ", ".join(f"{STEP * sigma:.6g}" for sigma in sigmas()[::-1])
-        levels = list(range(NUM_LEVELS - 1, -1, -1))
-        text += f"[kernel]\nstep_size = [{steps}]\n[anneal]\nlevels = {levels}\n"
-        text += f'placement = "after_reverse"\nsteps_per_level = {sampler.steps}\n'
-    return text
+    return text + image_plans.tables(sampler.name, EVALUATIONS, data.size**2)
 
 
 # --- networks ------------------------------------------------------------------------------------
@@ -253,14 +244,14 @@ class Work:
 
     def run(self, prediction: str, sampler: Sampler, seed: int) -> None:
         """A run of every class, measured and written."""
-        key = Result.key(self.data.name, prediction, sampler.label, seed)
+        key = Result.key(self.data.name, prediction, sampler.name, seed)
         if key in self.result.runs and not self.again:
             return
         weights = network(self.motet, self.networks, self.data, prediction, seed)
         outcomes = [
             image_runs.run(
                 self.motet,
-                config(weights, prediction, sampler, label, seed),
+                config(weights, self.data, prediction, sampler, label, seed),
                 NAME,
                 f"{key} | class {label}",
             )
@@ -277,7 +268,7 @@ class Work:
             errors["acceptance"] = float(np.mean(accepted))
         self.result.runs[key] = {
             "exit_code": 0,
-            "config": config(Path(weights.name), prediction, sampler, 0, seed),
+            "config": config(Path(weights.name), self.data, prediction, sampler, 0, seed),
             "held out": held_out(self.networks, self.data, prediction, seed),
             "errors": errors,
         } | rows[0]

@@ -1,8 +1,8 @@
 """Measures tapestries of images: results/images/tapestry.{json,md}, pictures images-tapestry*.
 
     tools/measure_image_tapestry.py [--motet build/release/bin/motet] [--networks models]
-        [--data fashion|digits] [--cases NAME...] [--samplers NAME...] [--seeds N] [--again]
-        [--render]
+        [--data fashion|digits] [--cases NAME...] [--samplers NAME...] [--seeds N]
+        [--compute float32|bfloat16] [--again] [--render]
 
 A 3 x 3 grid of windows on one canvas, each another class of a class-conditional network, by both
 rules for overlaps (docs/tapestry.md) and, as the control, without overlap: nine images side by side
@@ -10,8 +10,9 @@ that know nothing of each other. Of every window the judge of image_judge.py say
 its class, and the seam score how visible the windows' edges are ("seams" in a run's JSON). What
 images of the data show at the same places by themselves is its reference.
 
-A canvas costs nine evaluations of the network for each evaluation of a chain. Digits (8 x 8) need a
-folder "digits" in --networks, of experiments/train-digits.toml.
+All samplers make as many evaluations a chain (image_plans.py). A canvas costs nine evaluations of
+the network for each of a chain, each of 64 rows, filled up: 64 canvases cost what 1 costs. Digits
+(8 x 8) need a folder "digits" in --networks, of experiments/train-digits.toml.
 """
 
 import sys
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import image_judge
+import image_plans
 import image_runs
 import numpy as np
 from image_runs import FOLDER, PICTURES, arguments, facts, kept_samples, share_error
@@ -26,10 +28,9 @@ from motet_runs import Result, cell
 
 NAME = "tapestry"
 SIDE = 3  # windows along a side of the grid
-SEEDS = 2
-CANVASES = 12  # of a seed
-NUM_LEVELS = 50  # of the 1000 that the network was trained on
-STEP = 0.35  # of a leapfrog, over the sd of the noise at the level
+SEEDS = 1
+CANVASES = 64  # of a seed
+EVALUATIONS = 100  # of a chain
 TAPER_SHARE = 0.25  # of a window's side
 
 
@@ -58,7 +59,7 @@ class Case:
     rule: str = "cover"
     overlaps: bool = True
     tapers: bool = False
-    is_law: bool = True  # has a density that its score belongs to: weights and "exact" make sense
+    samplers: tuple[str, ...] = ("reverse", "hmc-4-curve")
 
     def tables(self, data: Data) -> str:
         """The [tapestry] table."""
@@ -72,40 +73,35 @@ class Case:
         """Pixels that neighbours share."""
         return data.overlap if self.overlaps else 0
 
+    def side(self, data: Data) -> int:
+        """Pixels along a side of the canvas."""
+        return SIDE * data.size - (SIDE - 1) * self.overlap(data)
 
+
+SAMPLERS = ("reverse", "u-hmc", "hmc-4-curve", "exact")
 CASES = {
     case.name: case
     for case in (
         Case("apart", overlaps=False),
-        Case("cover", is_law=False),
-        Case("cover, taper", tapers=True, is_law=False),
-        Case("product", rule="product"),
+        # No law: its weights stay 1, and no sampler is exact.
+        Case("cover", samplers=("reverse", "u-hmc", "hmc-4-curve")),
+        Case("cover, taper", tapers=True),
+        Case("product", rule="product", samplers=SAMPLERS),
     )
 }
-SAMPLERS = {"reverse": 0, "u-hmc": 1, "hmc-4-curve": 1, "exact": 0}  # steps after a reverse step
-LAWS_ONLY = ("exact",)
 
 
-def sigmas() -> np.ndarray:
-    """Standard deviation of the noise at each of the levels that are kept, level 0 first."""
-    alpha_bars = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    kept = np.round(np.arange(NUM_LEVELS) * 999 / (NUM_LEVELS - 1)).astype(int)
-    return np.sqrt(1 - alpha_bars[kept])
-
-
-def config(network: Path, data: Data, case: Case, sampler: str, seed: int) -> str:
+def config(
+    network: Path, data: Data, case: Case, sampler: str, seed: int, compute: str = "float32"
+) -> str:
     """The config of a run."""
-    text = f'num_samples = {CANVASES}\nseed = {seed}\nsampler = "{sampler}"\n'
+    text = f'num_samples = {CANVASES}\nseed = {seed}\ncompute = "{compute}"\n'
+    text += image_plans.head(sampler, EVALUATIONS)
     for label in sorted(set(data.classes)):
-        text += f'[model.c{label}]\nweights = "{network}"\nnum_levels = {NUM_LEVELS}\n'
+        text += f'[model.c{label}]\nweights = "{network}"\n'
         text += f"[model.c{label}.inputs]\nclass_labels = {label}\n"
     text += case.tables(data)
-    if SAMPLERS[sampler]:
-        steps = ", ".join(f"{STEP * sigma:.6g}" for sigma in sigmas()[::-1])
-        levels = list(range(NUM_LEVELS - 1, -1, -1))
-        text += f"[kernel]\nstep_size = [{steps}]\n[anneal]\nlevels = {levels}\n"
-        text += f'placement = "after_reverse"\nsteps_per_level = {SAMPLERS[sampler]}\n'
-    return text
+    return text + image_plans.tables(sampler, EVALUATIONS, case.side(data) ** 2)
 
 
 def windows_of(x: np.ndarray, data: Data, overlap: int) -> np.ndarray:
@@ -158,7 +154,10 @@ def reference_seams(split: image_judge.Split, data: Data, overlap: int) -> float
     """
     if overlap == 0:
         return seam_score(canvas_of_data(split, data, 100), data, 0)
-    stride, found = data.size - overlap, edges(data.size, SIDE * data.size - 2 * overlap, overlap)
+    stride, found = (
+        data.size - overlap,
+        edges(data.size, SIDE * data.size - (SIDE - 1) * overlap, overlap),
+    )
     sums, counts = np.zeros(2), np.zeros(2)
     for number, label in enumerate(data.classes):
         x = split.of_class(label)
@@ -174,8 +173,10 @@ def reference_seams(split: image_judge.Split, data: Data, overlap: int) -> float
 class Work:
     """The experiment being measured."""
 
-    def __init__(self, motet: Path, networks: Path, data: str, again: bool = False) -> None:
-        self.motet, self.data, self.again = motet, DATA[data], again
+    def __init__(
+        self, motet: Path, networks: Path, data: str, compute: str = "float32", again: bool = False
+    ) -> None:
+        self.motet, self.data, self.compute, self.again = motet, DATA[data], compute, again
         self.network = networks.resolve() / self.data.name
         self.result = Result(NAME, FOLDER)
         self.judge = image_judge.judge_of(data)
@@ -214,7 +215,7 @@ class Work:
         key = Result.key(self.data.name, case.name, sampler, seed)
         if key in self.result.runs and not self.again:
             return
-        text = config(self.network, self.data, case, sampler, seed)
+        text = config(self.network, self.data, case, sampler, seed, self.compute)
         outcome = image_runs.run(self.motet, text, NAME, key)
         if outcome.exit_code:
             sys.exit(f"{key}: {outcome.message}")
@@ -323,14 +324,15 @@ def main() -> int:
     parser = arguments(__doc__, list(SAMPLERS), SEEDS)
     parser.add_argument("--data", choices=DATA, default="fashion")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--compute", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()
     if not args.render:
-        work = Work(args.motet, args.networks, args.data, args.again)
+        work = Work(args.motet, args.networks, args.data, args.compute, args.again)
         work.floor()
         for seed in range(1, args.seeds + 1):
             for name in args.cases:
                 for sampler in args.samplers:
-                    if CASES[name].is_law or sampler not in LAWS_ONLY:
+                    if sampler in CASES[name].samplers:
                         work.run(CASES[name], sampler, seed)
     render()
     return 0

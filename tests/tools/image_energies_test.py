@@ -51,7 +51,7 @@ class EnergiesTest(unittest.TestCase):
     def report(self, prediction: str, sampler: str) -> dict:
         """A run's report, of class 0."""
         text = energies.config(
-            self.networks[prediction], prediction, energies.SAMPLERS[sampler], 0, SEED
+            self.networks[prediction], self.data, prediction, energies.SAMPLERS[sampler], 0, SEED
         )
         outcome = image_runs.sample(MOTET, text)
         self.assertEqual(outcome.exit_code, 0, outcome.message)
@@ -86,7 +86,7 @@ class EnergiesTest(unittest.TestCase):
     def test_scores_have_no_exact_ratio(self) -> None:
         """A network that predicts noise is refused, with what it lacks."""
         sampler = energies.SAMPLERS["hmc-energy"]
-        text = energies.config(self.networks["epsilon"], "epsilon", sampler, 0, SEED)
+        text = energies.config(self.networks["epsilon"], self.data, "epsilon", sampler, 0, SEED)
         outcome = image_runs.sample(MOTET, text)
         self.assertEqual(outcome.exit_code, 2)
         self.assertFalse(sampler.fits("epsilon"))
