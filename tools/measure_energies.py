@@ -150,9 +150,10 @@ def cpu_seconds(command: list[str]) -> float:
     """CPU time of a program on one thread, its children's too."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        sys.exit(f"{' '.join(command)}: failed: {os.waitstatus_to_exitcode(status)}")
+    _, status, usage = os.wait4(process.pid, 0)  # its own time, not that of all children
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}: failed: {process.returncode}")
     return usage.ru_utime + usage.ru_stime
 
 

