@@ -65,18 +65,24 @@ class TapestryTest(unittest.TestCase):
 
     def test_windows_show_their_classes(self) -> None:
         """Chance is 1 in 10; each window is asked for a class of its own."""
-        for case, sampler in (("apart", "reverse"), ("cover", "reverse"), ("cover", "hmc-4-curve")):
-            self.assertGreater(self.of(case, sampler)["errors"]["accuracy"], 0.3, (case, sampler))
+        for case, sampler in (
+            ("apart", "reverse"),
+            ("cover", "reverse"),
+            ("cover", "hmc-4-curve"),
+            ("product", "reverse"),
+        ):
+            self.assertGreater(self.of(case, sampler)["errors"]["accuracy"], 0.6, (case, sampler))
 
     def test_windows_that_overlap_agree(self) -> None:
-        """Edges show less than between images that know nothing of each other."""
+        """Edges show about as much as in images of the data at the same places."""
         seams = self.work.result.floors["digits"]["seam score"]
         excess = {
             case: self.of(case, "reverse")["errors"]["seam score"] / seams[case]
             for case in ("apart", "cover")
         }
         print("seam score over that of the data:", excess)
-        self.assertLess(excess["cover"], 1.5)
+        self.assertLess(excess["cover"], 1.4)
+        self.assertLess(abs(excess["apart"] - 1), 0.2)
 
     def test_the_seam_score_is_that_of_the_run(self) -> None:
         """By numpy here, by motet in the run's JSON: of different code, one number."""
