@@ -1,19 +1,28 @@
 // How fast a U-Net's pass is: as a share of the best that convolutions and matrix products reach here
-// and now, and against the same network by torch's operations one after the other.
+// and now, and against the same network by torch's operations one after the other. And how much memory
+// it takes for batches of several sizes.
 //
 // usage: bench_unet [--batch N] [--size N] [--channels N] [--repeats N] [--threads N]
 // [--clock wall|cpu]
 //
 // The network is UNet2DModel of three resolutions, `channels` at the first and twice as many below,
-// with attention at the lowest. Its roofline is the faster of a 2048^3 product and its own largest
-// convolution, each alone. Prints one JSON object.
+// with attention at the lowest: that of experiments/train-fashion.toml, without its classes. Its
+// roofline is the faster of a 2048^3 product and its own largest convolution, each alone. Without
+// --threads everything is timed on one thread and on all. Memory is the peak of a process of its own
+// that makes the network and one pass of so many rows. Prints one JSON object.
 #include <ATen/Parallel.h>
 #include <ATen/record_function.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <torch/types.h>
+#include <unistd.h>
 
+#include <array>
 #include <cmath>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -153,11 +162,70 @@ nlohmann::json report(const std::vector<Task>& tasks) {
   for (size_t i = 0; i < tasks.size(); i += 4) {
     for (size_t k = i; k < i + 4; ++k) {
       const Task& task = tasks[k];
+      const double of_gemm = bench::ratio(task, tasks[i]);
+      const double of_convolution = bench::ratio(task, tasks[i + 1]);
       json[task.name] = {{"gflops", task.flops / bench::median(task.seconds) / 1e9},
                          {"milliseconds", bench::median(task.seconds) * 1e3},
-                         {"share_of_gemm", bench::ratio(task, tasks[i])},
-                         {"share_of_convolution", bench::ratio(task, tasks[i + 1])},
+                         {"share_of_gemm", of_gemm},
+                         {"share_of_convolution", of_convolution},
+                         {"share_of_best", std::min(of_gemm, of_convolution)},
                          {"times_eager", bench::ratio(task, tasks[i + 3])}};
+    }
+  }
+  return json;
+}
+
+// --- memory --------------------------------------------------------------------------------------
+
+constexpr int64_t kMostEagerRows = 512;  // its memory grows with them
+constexpr std::array<int64_t, 4> kRows = {0, 64, 512, 4096};
+constexpr std::array<const char*, 4> kPasses = {"forward_float32", "forward_bfloat16",
+                                                "energy_float32", "eager_float32"};
+
+// Makes the network and one pass of `rows` rows; of none, the network alone.
+void make_pass(const std::string& pass, int64_t rows, int64_t size, int64_t channels) {
+  const at::NoGradGuard no_graph;
+  const ArchitecturePtr architecture = architecture_of(size, channels);
+  const TensorMap weights = random_weights(architecture);
+  const Compute compute = pass == "forward_bfloat16" ? Compute::bfloat16 : Compute::float32;
+  const NetworkPtr network =
+      motet::detail::bound_network(architecture, weights, {}, compute, "cpu", "bench: ");
+  const at::Tensor x = at::randn({rows, 1, size, size});
+  if (rows == 0) {
+    return;
+  }
+  if (pass == "energy_float32") {
+    network->energy(x, kTime, false);
+  } else if (pass == "eager_float32") {
+    architecture->forward(weights, x, at::full({1}, kTime), {});
+  } else {
+    network->forward(x, kTime);
+  }
+}
+
+// The most memory that a process has which does just this. Forks: no thread may run yet.
+int64_t peak_of_pass(const std::string& pass, int64_t rows, int64_t size, int64_t channels) {
+  const pid_t child = fork();
+  if (child == 0) {
+    make_pass(pass, rows, size, channels);
+    _exit(0);
+  }
+  int status = 0;
+  rusage usage{};
+  if (child < 0 || wait4(child, &status, 0, &usage) < 0 || status != 0) {
+    throw std::runtime_error("bench_unet: the process for " + pass + " of " + std::to_string(rows) +
+                             " rows failed");
+  }
+  return usage.ru_maxrss * 1024;
+}
+
+nlohmann::json memory(int64_t size, int64_t channels) {
+  nlohmann::json json = {{"rows_at_once", motet::detail::rows_at_once({1, size, size})}};
+  for (const char* pass : kPasses) {
+    for (const int64_t rows : kRows) {
+      if (pass != std::string("eager_float32") || rows <= kMostEagerRows) {
+        json["peak_bytes"][pass][std::to_string(rows)] = peak_of_pass(pass, rows, size, channels);
+      }
     }
   }
   return json;
@@ -174,22 +242,29 @@ int main(int argc, char** argv) {
                                                {"--threads", "0"},
                                                {"--clock", "wall"}},
                                               argc, argv);
-  if (const int threads = std::stoi(options.at("--threads")); threads > 0) {
-    at::set_num_threads(threads);
-  }
-  const at::NoGradGuard no_graph;
   const int64_t batch = std::stoll(options.at("--batch"));
-  std::vector<Task> tasks =
-      make_tasks(batch, std::stoll(options.at("--size")), std::stoll(options.at("--channels")));
+  const int64_t size = std::stoll(options.at("--size"));
+  const int64_t channels = std::stoll(options.at("--channels"));
   const int repeats = std::stoi(options.at("--repeats"));
-  bench::time_all(tasks, repeats, options.at("--clock") == "cpu");
-  const nlohmann::json json = {{"bench", "unet"},
-                               {"threads", at::get_num_threads()},
-                               {"clock", options.at("--clock")},
-                               {"batch", batch},
-                               {"size", options.at("--size")},
-                               {"channels", options.at("--channels")},
-                               {"repeats", repeats},
-                               {"results", report(tasks)}};
+  nlohmann::json json = {{"bench", "unet"},
+                         {"clock", options.at("--clock")},
+                         {"batch", batch},
+                         {"size", size},
+                         {"channels", channels},
+                         {"repeats", repeats},
+                         {"memory", memory(size, channels)}};
+  const at::NoGradGuard no_graph;
+  std::vector<Task> tasks = make_tasks(batch, size, channels);
+  const int asked = std::stoi(options.at("--threads"));
+  const std::set<int> counts =
+      asked > 0 ? std::set<int>{asked} : std::set<int>{1, at::get_num_threads()};
+  for (const int threads : counts) {
+    at::set_num_threads(threads);
+    for (Task& task : tasks) {
+      task.seconds.clear();
+    }
+    bench::time_all(tasks, repeats, options.at("--clock") == "cpu");
+    json["results"][std::to_string(threads)] = report(tasks);
+  }
   std::cout << json.dump(2) << "\n";
 }

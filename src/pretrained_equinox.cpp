@@ -4,6 +4,7 @@
 // - 1. Its output is the score. Its points are log(1 + pixel) / .1 (galaxygrad 0.2.1, scorenet.py).
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "error_shape.hpp"
@@ -27,6 +28,7 @@ constexpr size_t kMaxLeaves = 20'000;
 // Between galaxygrad's smallest time of use and t1, even in log v.
 constexpr int64_t kNumLevels = 200;
 constexpr double kFirstTime = 0.01;
+constexpr double kMostTime = 80.0;  // e^-t is a number of float32
 
 [[noreturn]] void fail(const std::string& path, const std::string& why) {
   throw DataError("equinox: " + path + ": " + why);
@@ -61,16 +63,17 @@ MixerConfig config_of(const std::vector<Tensor>& leaves, const std::string& path
   if (side * side != patch.size(1) || side < 1) {
     fail(path, std::to_string(patch.size(1)) + " patches, must be those of a square image");
   }
-  config.height = side * config.patch_size;
+  // What is too large stays too large, and the product is a number.
+  config.height = side * std::min(config.patch_size, detail::kMaxMixerSize + 1);
   config.width = config.height;
   return config;
 }
 
 NoiseSchedule schedule_of(const MixerConfig& config, std::vector<double>& times,
                           const std::string& path) {
-  if (!(config.last_time > kFirstTime)) {
-    fail(path, "the last number is " + std::to_string(config.last_time) +
-                   ", must be the largest time, > 0.01");
+  if (!(config.last_time > kFirstTime && config.last_time <= kMostTime)) {
+    fail(path, "the last number is " + detail::six_digits(config.last_time) +
+                   ", must be the largest time, in (0.01, 80]");
   }
   const double low = std::log(std::expm1(kFirstTime));
   const double high = std::log(std::expm1(config.last_time));
@@ -80,7 +83,11 @@ NoiseSchedule schedule_of(const MixerConfig& config, std::vector<double>& times,
     times.push_back(std::log1p(std::exp(low + share * (high - low))));
     alpha_bars.push_back(std::exp(-times.back()));
   }
-  return NoiseSchedule::from_alpha_bars(alpha_bars);
+  try {
+    return NoiseSchedule::from_alpha_bars(alpha_bars);
+  } catch (const ConfigError& error) {  // times too near to each other
+    fail(path, error.what());
+  }
 }
 
 detail::ArchitecturePtr architecture_of(const MixerConfig& config, const std::string& path) {

@@ -116,6 +116,7 @@ class SampleRun {
     }
     outcome_.trace = detail::empty_trace(*target_, sampler_.anneal.levels.size(), tile_size(0));
     outcome_.evolution = detail::empty_evolution(*target_, sampler_.anneal.levels, tile_size(0));
+    outcome_.windows = detail::window_places(*target_);
     if (keeps_weights() && !files.samples.empty()) {
       outcome_.log_weights_file = log_weights_path(files.samples);
       detail::check_writable(outcome_.log_weights_file);

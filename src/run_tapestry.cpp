@@ -3,6 +3,7 @@
 
 #include "motet/error.hpp"
 #include "run_target.hpp"
+#include "tapestry_detail.hpp"
 
 namespace motet::detail {
 namespace {
@@ -58,6 +59,17 @@ ModelPtr compose_tapestry(const SampleConfig& config, const BuildExpression& bui
     }
   }
   return motet::tapestry(std::move(windows), canvas);
+}
+
+std::vector<WindowPlace> window_places(const Model& target) {
+  std::vector<WindowPlace> places;
+  if (const Tapestry* canvas = tapestry_in(target)) {
+    for (const Window& window : canvas->windows()) {
+      const auto [height, width] = size_of(*window.model);
+      places.push_back({window.row, window.column, height, width});
+    }
+  }
+  return places;
 }
 
 }  // namespace motet::detail

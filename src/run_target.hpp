@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "motet/expression.hpp"
+#include "motet/metrics.hpp"
 #include "motet/run.hpp"
 
 namespace motet::detail {
@@ -16,6 +17,8 @@ using BuildExpression = std::function<ModelPtr(const std::string& text)>;
 /// The windows of config.tapestry on their canvas. Throws as tapestry(), and ConfigError for a grid
 /// of windows of different sizes.
 ModelPtr compose_tapestry(const SampleConfig& config, const BuildExpression& build);
+/// Where the windows of a tapestry lie; none for other targets.
+std::vector<WindowPlace> window_places(const Model& target);
 
 /// Those of `levels` at which the target's score, ten standard deviations of the data or more from
 /// the middle, points away from it in some direction: no law falls off there. 1 evaluation a level.

@@ -318,6 +318,9 @@ Json sample_json(const SampleConfig& config, const Sampler& sampler, const Sampl
   if (!outcome.images.is_null()) {
     json["images"] = outcome.images;
   }
+  if (!outcome.seams.is_null()) {
+    json["seams"] = outcome.seams;
+  }
   if (outcome.tune) {
     json["tune"] = tune_json(*outcome.tune);
   }

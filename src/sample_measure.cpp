@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "model_rows.hpp"
+#include "motet/error.hpp"
 #include "motet/image.hpp"
 #include "sample_run.hpp"
 
@@ -100,6 +101,10 @@ void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& 
   const bool wants_metrics = config.metrics_target == "product";
   outcome.num_measured = points.size(0);
   outcome.num_not_finite = kept.size(0) - points.size(0);
+  const bool has_images = is_image(points.sizes().slice(1).vec());
+  if (has_images && points.size(0) > 0 && !outcome.windows.empty()) {
+    outcome.seams = seams_json(points, outcome.windows);
+  }
   if (points.size(0) < kMinMeasured) {
     outcome.metrics_note = wants_metrics ? too_few("measure", outcome) : "";
     outcome.convergence_note = too_few("compare", outcome);
@@ -114,7 +119,7 @@ void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& 
     groups.log_weights = report.log_weights.index_select(0, rows);
   }
   compare_islands(points, groups, outcome);
-  if (is_image(points.sizes().slice(1).vec())) {
+  if (has_images) {
     outcome.images = image_json(points, config.pictures);
   }
   if (wants_metrics) {
@@ -139,6 +144,24 @@ Json image_json(const Tensor& images, const PictureConfig& pictures) {
           {"share_above", values.gt(pictures.high).to(at::kDouble).mean().item<double>()},
           {"power_spectrum", std::vector<double>(power.const_data_ptr<double>(),
                                                  power.const_data_ptr<double>() + power.numel())}};
+}
+
+Json seams_json(const Tensor& images, const std::vector<WindowPlace>& windows) {
+  // A border that shows is told by some hundred images.
+  const Tensor some = images.narrow(0, 0, std::min(images.size(0), kMeasuredImages));
+  try {
+    const SeamScore seams = seam_score(some, windows);
+    return {{"score", seams.score.value},
+            {"standard_error", number_or_null(seams.score.standard_error)},
+            {"at_seams", seams.at_seams},
+            {"elsewhere", seams.elsewhere},
+            {"num_images", some.size(0)},
+            {"num_seams", seams.num_seams}};
+  } catch (const ConfigError& error) {  // windows side by side that leave no edge, or nothing else
+    return {{"note", error.what()}};
+  } catch (const NumericalError& error) {
+    return {{"note", error.what()}};
+  }
 }
 
 void add_shares(ShareSums& sums, const Tensor& shares) {

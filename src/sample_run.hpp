@@ -99,8 +99,10 @@ struct SampleOutcome {
   int64_t num_groups = 0;
   int64_t num_coordinates = 0;
   std::vector<CoordinateConvergence> convergence;
-  std::string convergence_note;  ///< why there is none
-  Json images = nullptr;         ///< what image_json() says of the samples
+  std::string convergence_note;      ///< why there is none
+  Json images = nullptr;             ///< what image_json() says of the samples
+  std::vector<WindowPlace> windows;  ///< of a tapestry
+  Json seams = nullptr;              ///< what seams_json() says of the samples
 };
 
 /// Measures report.samples (the chains that are measured) into outcome and report.reference.
@@ -110,6 +112,9 @@ void measure(const SampleConfig& config, const Sampler& sampler, SampleOutcome& 
 /// Of images (N, C, H, W): share of values below and above the pictures' range, mean and standard
 /// deviation of all values, power_spectrum().
 Json image_json(const Tensor& images, const PictureConfig& pictures);
+
+/// seam_score() of images (N, C, H, W); {"note"}, why there is none, where it throws.
+Json seams_json(const Tensor& images, const std::vector<WindowPlace>& windows);
 
 /// The first samples as one picture (C, rows, columns) uint8; small ones are enlarged.
 Tensor picture_of(const Tensor& samples, const PictureConfig& pictures);

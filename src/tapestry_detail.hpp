@@ -21,6 +21,7 @@ class Tapestry : public Model {
   std::string describe() const override;
   std::optional<NoiseSchedule> schedule() const override { return schedule_; }
 
+  const std::vector<Window>& windows() const { return windows_; }
   /// False: its score is the gradient of nothing.
   bool is_law() const { return is_law_; }
   /// What its windows' compositions have.

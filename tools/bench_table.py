@@ -52,6 +52,50 @@ def forward() -> str:
     return table("Network passes", head, rows, data)
 
 
+UNET_TARGETS = {"forward_float32": ("60 %", "1.3"), "forward_bfloat16": ("60 %", "1.3")}
+
+
+def unet() -> str:
+    data = read("unet")
+    if data is None:
+        return ""
+    rows = [
+        [
+            f"`{name}`",
+            count,
+            f"{one['milliseconds']:.1f}",
+            f"{one['gflops']:.0f}",
+            f"{100 * one['share_of_convolution']:.1f} %",
+            f"{100 * one['share_of_gemm']:.1f} %",
+            f"{100 * one['share_of_best']:.1f} %",
+            UNET_TARGETS.get(name, ("", ""))[0],
+            f"{one['times_eager']:.2f}",
+            UNET_TARGETS.get(name, ("", ""))[1],
+        ]
+        for count, results in data["results"].items()
+        for name, one in sorted(results.items())
+    ]
+    size, channels = data["size"], data["channels"]
+    head = [f"batch {data['batch']}, {size} x {size}, {channels} channels", "threads", "ms"]
+    head += ["GFLOP/s", "of the convolution's rate", "of the product's", "of the faster one's"]
+    head += ["target", "times eager", "target"]
+    text = table("U-Net passes", head, rows, data)
+    peaks = data["memory"]["peak_bytes"]
+    counts = list(dict.fromkeys(count for peak in peaks.values() for count in peak))
+    rows = [
+        [f"`{name}`", *(f"{peak[n] / 2**20:.0f}" if n in peak else "" for n in counts)]
+        for name, peak in peaks.items()
+    ]
+    head = ["peak memory of a process, MiB, by rows of one pass"]
+    head += [count if count != "0" else "none: the network alone" for count in counts]
+    points = 2 * int(counts[-1]) * size * size * 4 / 2**20
+    text += "\n" + table("U-Net memory", head, rows, data)
+    return text + (
+        f"\nRows that pass at once: {data['memory']['rows_at_once']}. Points and outputs of "
+        f"{counts[-1]} rows take {points:.0f} MiB.\n"
+    )
+
+
 def batched() -> str:
     data = read("batched")
     if data is None:
@@ -173,7 +217,7 @@ def build() -> str:
 
 def main() -> int:
     """Writes the page's tables."""
-    parts = [part() for part in (forward, batched, train_step, sample, reference_jax, build)]
+    parts = [part() for part in (forward, unet, batched, train_step, sample, reference_jax, build)]
     (FOLDER / "bench.md").write_text("\n".join(part for part in parts if part))
     return 0
 

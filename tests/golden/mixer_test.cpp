@@ -220,9 +220,13 @@ TEST(EquinoxFile, RefusesAnotherNetwork) {
                        "last (), must have 4, 2, 2 and 0 dimensions; it is another network");
   EXPECT_THROW_MSG(load(0, at::zeros({6, 1, 2, 2})), DataError,
                    "equinox: " + path + ": mixer: num_channels = 0, must be from 1 to 1048576");
-  EXPECT_THROW_MSG(
-      load(4, leaves_of(kSmall)[4], 0.001), DataError,
-      "equinox: " + path + ": the last number is 0.001000, must be the largest time, > 0.01");
+  for (const auto& [last_time, text] :
+       {std::pair{0.001, "0.001"}, {1e300, "1e+300"}, {80.1, "80.1"}}) {
+    EXPECT_THROW_MSG(load(4, leaves_of(kSmall)[4], last_time), DataError,
+                     "equinox: " + path + ": the last number is " + text +
+                         ", must be the largest time, in (0.01, 80]");
+  }
+  EXPECT_THROW(load(4, leaves_of(kSmall)[4], std::nextafter(0.01, 1.0)), DataError);
   EXPECT_THROW_MSG(load(5, at::full({10}, std::nan(""))), DataError,
                    "equinox: " + path + ": array 6 has entries that are not finite");
   EXPECT_THROW(load(5, at::zeros({11})), DataError);

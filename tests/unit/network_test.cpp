@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "motet/error.hpp"
@@ -268,6 +269,42 @@ TEST(BoundNetwork, GradientsAreFiniteDifferencesOfEnergies) {
       EXPECT_NEAR(gradient[i].item<double>(), slope, 2e-3 * (1.0 + std::abs(slope)));
     }
   }
+}
+
+// The toy, which remembers the memory that its graphs hold and counts how much of it is still there
+// when the next pass begins.
+class WatchedArchitecture : public ToyArchitecture {
+ public:
+  at::Tensor forward(const TensorMap& tensors, const at::Tensor& x, const at::Tensor& time,
+                     const Inputs& inputs) const override {
+    most_alive = std::max(most_alive, num_alive());
+    const at::Tensor saved = x * 2.0;
+    seen.push_back(saved.storage().getWeakStorageImpl());
+    return ToyArchitecture::forward(tensors, at::sin(saved), time, inputs);
+  }
+  int64_t num_alive() const {
+    return std::count_if(seen.begin(), seen.end(), [](auto& one) { return !one.expired(); });
+  }
+
+  mutable std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> seen;
+  mutable int64_t most_alive = 0;
+};
+
+TEST(BoundNetwork, GraphsOfGradientsLastForOnePiece) {
+  const auto watched = std::make_shared<WatchedArchitecture>();
+  const detail::NetworkPtr network =
+      detail::bound_network(watched, toy_tensors(), toy_inputs(), Compute::float32, "cpu", "toy: ");
+  const auto first = [](const at::Tensor& f) {
+    return at::log_softmax(f.flatten(1).to(at::kDouble), 1).select(1, 0);
+  };
+  for (const detail::EnergyPass& pass : {network->energy(toy_images(200), 3.0, true),
+                                         network->energy_of_output(toy_images(200), 3.0, first)}) {
+    EXPECT_FALSE(pass.energy.requires_grad());
+    EXPECT_FALSE(pass.gradient.requires_grad());
+  }
+  EXPECT_EQ(watched->seen.size(), 8);  // pieces of 64 rows, twice
+  EXPECT_EQ(watched->most_alive, 0);
+  EXPECT_EQ(watched->num_alive(), 0);
 }
 
 TEST(BoundNetwork, InputsAreNumbersOrRows) {
