@@ -54,6 +54,8 @@ MAX_PLACES = 5  # as many objects has a scene
 APART = 0.67  # of two asked places at least: two of the largest cubes, in any turn, fit
 WITHIN = 0.85  # asked places are in [-WITHIN, WITHIN]^2, objects of the data in [-1, 1]^2
 NUM_CHAINS = 64  # as many images pass through a network at once: fewer cost as much
+# A pilot of one step a level starts where 3072 coordinates accept, and goes by acceptance alone.
+TUNE = "start = 0.2\nmax_disagreement = 1.0\n"
 NUM_SHOWN = 2  # samples of a run in the picture
 NUM_CHANCE = 4000  # scenes
 
@@ -288,7 +290,7 @@ def main() -> int:
     args = parse()
     result = Result(NAME, FOLDER)
     if not args.render:
-        budget = Budget(args.evaluations, args.chains, args.chains, compute=args.compute)
+        budget = Budget(args.evaluations, args.chains, args.chains, compute=args.compute, tune=TUNE)
         network = args.networks / "scenes"
         levels = betas(network, budget.num_levels)
         bench = Bench(args.motet, budget, result, levels, args.again)

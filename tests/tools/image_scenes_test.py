@@ -70,7 +70,7 @@ class Experiment(unittest.TestCase):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
-        budget = Budget(evaluations=60, num_chains=64, num_pilot=64)
+        budget = Budget(evaluations=60, num_chains=64, num_pilot=64, tune=scenes.TUNE)
         levels = betas(path / "scenes", budget.num_levels)
         cls.result = Result("scenes", path / "results")
         bench = Bench(MOTET, budget, cls.result, levels)
