@@ -25,8 +25,8 @@ class Budget:
     """What a run may cost, and on what."""
 
     evaluations: int = 100  # of every factor, by a chain
-    num_chains: int = 48
-    num_pilot: int = 32  # chains of a pilot
+    num_chains: int = 32
+    num_pilot: int = 24  # chains of a pilot
     num_levels: int = 1000  # of the networks
     compute: str = "float32"
     tune: str = ""  # more keys of a pilot's table [tune]
