@@ -212,7 +212,7 @@ class Page(Tables):
         shown: dict[tuple[str, int], np.ndarray] = {}
         for name in self.samplers:
             for count, case in zip(self.counts, self.cases, strict=True):
-                x = kept_samples(NAME, self.result.key(case, SCORES, name, 1))
+                x = kept_samples(self.result.name, self.result.key(case, SCORES, name, 1))
                 if x is not None:
                     shown[name, count] = x[:NUM_SHOWN]
         if not shown:

@@ -1,8 +1,10 @@
-"""The experiment of scenes in small: 16 x 16, a network trained here, the shipped detector.
+"""The experiment of scenes from end to end, on a network of 16 x 16 pixels of 20 steps.
 
-Usage: image_scenes_test.py MOTET [SEED]. What docs/image-experiments.md finds of scenes must be
-found here too, in direction. Needs numpy, torch and safetensors; exit code 77 (skipped) without
-them. SEED is of everything, to see by how much the claims hold.
+Usage: image_scenes_test.py MOTET [SEED]. The shipped detector must find what the renderer drew, at
+16 pixels too, and every sampler must run on places composed, at equal cost, into tables and
+pictures. A network of a minute's training does not know yet where it is asked to put objects, so
+nothing is claimed of its samples. Needs numpy, torch and safetensors; exit code 77 (skipped)
+without them.
 """
 
 import pathlib
@@ -22,6 +24,7 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 
+import image_runs  # noqa: E402
 import measure_scenes as scenes  # noqa: E402
 import scene_detector  # noqa: E402
 from image_samplers import Bench, Budget  # noqa: E402
@@ -44,18 +47,18 @@ class_embed_type = "identity"
 type = "linear"
 num_levels = 1000
 [train]
-num_steps = 400
-batch_size = 48
+num_steps = 20
+batch_size = 16
 learning_rate = 0.003
 rate_schedule = "cosine"
-warmup_steps = 20
+warmup_steps = 5
 drop_probability = 0.2
 ema_decay = 0.99
 ema_warmup = true
 gradient_clip = 1.0
 mixed_precision = true
 held_out_every = 100000
-held_out_size = 100
+held_out_size = 10
 """
 
 
@@ -70,38 +73,38 @@ class Experiment(unittest.TestCase):
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
-        budget = Budget(evaluations=60, num_chains=64, num_pilot=64, tune=scenes.TUNE)
+        budget = Budget(evaluations=24, num_chains=16, num_pilot=16, tune=scenes.TUNE)
         levels = betas(path / "scenes", budget.num_levels)
-        cls.result = Result("scenes", path / "results")
+        image_runs.KEPT = path / "kept"  # not among the samples of the real experiment
+        cls.path, cls.result = path, Result("scenes", path / "results")
         bench = Bench(MOTET, budget, cls.result, levels)
         cls.work = scenes.Work(bench, path / "scenes", scene_detector.load())
-
-    def errors(self, sampler: str, count: int) -> dict:
-        """What the detector finds in a run."""
-        row = next(row for row in scenes.ROWS if row.name == sampler)
-        self.work.run(row, count, SEED)
-        case = scenes.case_name(count)
-        run = self.result.runs[Result.key(case, scenes.SCORES, sampler, SEED)]
-        self.assertEqual(run["exit_code"], 0, run["message"])
-        print(f"{case}, {sampler}: {run['errors']}", flush=True)
-        return run["errors"]
 
     def test_the_detector_finds_objects_where_the_renderer_put_them(self) -> None:
         images, objects = scene_detector.draw(MOTET, 200, 16, seed=SEED + 50)
         found = scene_detector.accuracy(scene_detector.load(), images, objects, seed=1)
         print(found, flush=True)
-        self.assertGreater(found["recall"]["share"], 0.8)
-        self.assertGreater(found["precision"]["share"], 0.8)
+        self.assertGreater(found["recall"]["share"], 0.98)
+        self.assertGreater(found["precision"]["share"], 0.98)
 
-    def test_an_object_stands_at_an_asked_place(self) -> None:
-        found = self.errors("reverse", 1)["success"]
-        chance = self.result.floors[f"seed {SEED}"][scenes.case_name(1)]
-        print(f"chance: {chance}", flush=True)
-        self.assertGreater(found, chance + 0.2)
-
-    def test_correction_helps_where_places_are_composed(self) -> None:
-        plain, corrected = (self.errors(name, 2) for name in ("reverse", "hmc-4-curve"))
-        self.assertGreater(corrected["single places"], plain["single places"])
+    def test_every_sampler_runs_at_equal_cost(self) -> None:
+        case = scenes.case_name(2)
+        for row in scenes.ROWS:
+            self.work.run(row, 2, SEED)
+            run = self.result.runs[Result.key(case, scenes.SCORES, row.name, SEED)]
+            self.assertEqual(run["exit_code"], 0, run["message"])
+            self.assertLessEqual(run["evaluations_per_chain"], 24)
+            self.assertGreaterEqual(run["evaluations_per_chain"], 15)
+            self.assertEqual(set(run["errors"]), {"success", "single places", "objects"})
+        chances = self.result.floors[f"seed {SEED}"]
+        self.assertGreater(chances[scenes.case_name(1)], 0.03)  # pi .2^2 / 4 an object, 3 objects
+        self.assertLess(chances[scenes.case_name(1)], 0.2)
+        self.assertLess(chances[case], chances[scenes.case_name(1)])
+        scenes.Page(self.result).write(self.path, self.path)
+        table = (self.path / "scenes.md").read_text()
+        for row in scenes.ROWS:
+            self.assertIn(f"| {row.name} |", table)
+        self.assertIn("<circle", (self.path / "images-scenes.svg").read_text())
 
     def test_asked_places_are_nested_and_apart(self) -> None:
         places = scenes.asked_places(SEED)
