@@ -95,7 +95,7 @@ class Experiment(unittest.TestCase):
             self.assertEqual(run["exit_code"], 0, run["message"])
             self.assertLessEqual(run["evaluations_per_chain"], 24)
             self.assertGreaterEqual(run["evaluations_per_chain"], 15)
-            self.assertEqual(set(run["errors"]), {"success", "single places", "objects"})
+            self.assertLessEqual(run["errors"]["success"], run["errors"]["at most 5 objects"])
         chances = self.result.floors[f"seed {SEED}"]
         self.assertGreater(chances[scenes.case_name(1)], 0.03)  # pi .2^2 / 4 an object, 3 objects
         self.assertLess(chances[scenes.case_name(1)], 0.2)
