@@ -11,6 +11,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kInputs = "inputs";
+constexpr const char* kCondition = "condition";
 
 bool is_tensor_name(const fs::path& path) {
   return path.extension() == ".npy" || path.extension() == ".safetensors";
@@ -41,6 +42,11 @@ std::vector<Key> pretrained_keys(const std::string& prefix) {
        .types = {KeyType::boolean},
        .doc = "load a pretrained network whose sampler clips or thresholds, and sample the "
               "unclipped law (false)"},
+      {.name = prefix + "." + kCondition,
+       .types = {KeyType::numbers},
+       .doc = "what a network that motet train trained on conditions is told, in the data's own "
+              "numbers: [x, y] of \"scenes\"; []: \"none\" (docs/training.md)",
+       .may_be_empty = true},
       {.name = prefix + "." + kInputs + ".*",
        .types = {KeyType::number, KeyType::text},
        .doc = "an input of a pretrained network by its name, the same for all chains: a number, or "
@@ -51,7 +57,7 @@ std::vector<Key> pretrained_keys(const std::string& prefix) {
 PretrainedConfig read_pretrained(const Settings& settings, const std::string& prefix,
                                  const std::string& name, const std::string& directory) {
   std::vector<std::string> given;
-  for (const char* key : {"num_levels", "ignore_clipping"}) {
+  for (const char* key : {"num_levels", "ignore_clipping", kCondition}) {
     if (settings.given(prefix + key)) {
       given.push_back(prefix + key);
     }
@@ -69,8 +75,16 @@ PretrainedConfig read_pretrained(const Settings& settings, const std::string& pr
   if (settings.given(prefix + "ignore_clipping")) {
     config.ignore_clipping = settings.get<bool>(prefix + "ignore_clipping");
   }
+  if (settings.given(prefix + kCondition)) {
+    config.condition = settings.get<std::vector<double>>(prefix + kCondition);
+  }
   for (const std::string& key : inputs) {
     config.inputs[key.substr(key.rfind('.') + 1)] = read_input(settings, key, directory);
+  }
+  if (config.condition && config.inputs.contains("class_labels")) {
+    settings.fail(prefix + kCondition,
+                  "but [model." + name +
+                      ".inputs] gives class_labels, which the condition becomes; leave one out");
   }
   return config;
 }

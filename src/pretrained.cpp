@@ -114,7 +114,13 @@ std::vector<std::string> pretrained_files(const std::string& path) {
 
 ModelPtr load_pretrained(const std::string& path, std::string name,
                          const PretrainedOptions& options) {
-  switch (pretrained_kind(path)) {
+  const PretrainedKind kind = pretrained_kind(path);
+  if (options.condition && kind != PretrainedKind::diffusers && kind != PretrainedKind::none) {
+    throw ConfigError("pretrained: " + path +
+                      ": condition is for folders of diffusers that motet train wrote; give the "
+                      "inputs of other networks by their names");
+  }
+  switch (kind) {
     case PretrainedKind::diffusers:
       return load_diffusers(path, std::move(name), options);
     case PretrainedKind::guided_diffusion:

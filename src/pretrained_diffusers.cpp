@@ -12,6 +12,7 @@
 #include "json_object.hpp"
 #include "motet/error.hpp"
 #include "motet/io.hpp"
+#include "motet/train.hpp"
 #include "nets/unet2d.hpp"
 #include "pretrained_detail.hpp"
 
@@ -249,7 +250,50 @@ constexpr const char* kNotClipped =
     "network is, and what is cut is no gradient that a Metropolis test could integrate. motet "
     "samples the unclipped law";
 
+constexpr const char* kClass = "class_labels";
+
+// A condition as the network sees it, (width).
+Tensor condition_input(const UNet2DConfig& config, const std::vector<double>& condition,
+                       const std::string& prefix) {
+  if (config.class_embedding != ClassEmbedding::identity) {
+    throw ConfigError(prefix + "condition is for networks with class_embed_type = \"identity\"; " +
+                      (config.class_embedding == ClassEmbedding::none
+                           ? "this one has no inputs beside x and the time, so leave it out"
+                           : "this one takes a number, so give it as the input \"class_labels\""));
+  }
+  if (config.condition_dim == 0) {
+    throw ConfigError(
+        prefix +
+        "condition was given, but config.json has no _motet_condition_dim, the number of entries "
+        "that a network trained by motet train was told; give the input \"class_labels\" itself");
+  }
+  const int64_t count = std::ssize(condition);
+  if (count > 0 && count != config.condition_dim) {
+    throw ConfigError(prefix + "condition has " + std::to_string(count) + " numbers, must have " +
+                      std::to_string(config.condition_dim) + ", or none for \"none\"");
+  }
+  const Tensor row = at::tensor(condition, at::kDouble).unsqueeze(0);
+  if (!at::isfinite(row).all().item<bool>()) {
+    throw ConfigError(prefix + "condition has entries that are not finite");
+  }
+  return count == 0 ? at::zeros({config.time_dim()})
+                    : condition_features(row, config.time_dim()).squeeze(0);
+}
+
+Inputs inputs_of(const UNet2DConfig& config, const PretrainedOptions& options,
+                 const std::string& prefix) {
+  Inputs inputs = options.inputs;
+  if (options.condition &&
+      !inputs.emplace(kClass, condition_input(config, *options.condition, prefix)).second) {
+    throw ConfigError(prefix +
+                      "has a condition and the input \"class_labels\", which the condition "
+                      "becomes; leave one out");
+  }
+  return inputs;
+}
+
 struct Parts {
+  UNet2DConfig config;
   PretrainedNetwork network;
   std::string clipping;
   fs::path scheduler;
@@ -264,7 +308,10 @@ Parts read_parts(const fs::path& folder) {
   PretrainedNetwork network{
       .architecture = unet2d(config, "diffusers: " + (folder / kConfig).string()),
       .output = std::move(schedule.output)};
-  return {.network = std::move(network), .clipping = schedule.clipping, .scheduler = scheduler};
+  return {.config = config,
+          .network = std::move(network),
+          .clipping = schedule.clipping,
+          .scheduler = scheduler};
 }
 
 }  // namespace
@@ -291,6 +338,10 @@ std::vector<std::string> diffusers_files(const std::string& folder) {
 PretrainedNetwork read_diffusers(const std::string& folder) {
   Parts parts = read_parts(network_folder(folder));
   parts.network.notes.emplace_back("scheduler", parts.scheduler.string());
+  if (parts.config.condition_dim > 0) {
+    parts.network.notes.emplace_back(
+        "condition", std::to_string(parts.config.condition_dim) + " numbers, or none");
+  }
   if (!parts.clipping.empty()) {
     parts.network.notes.emplace_back("clipping",
                                      parts.clipping + "; loads with ignore_clipping = true only");
@@ -313,14 +364,16 @@ ModelPtr load_diffusers(const std::string& folder, std::string name,
   const std::string prefix = "diffusers: " + network.string() + ": ";
   detail::OutputSpec output =
       detail::respaced(std::move(parts.network.output), options.num_levels, prefix);
+  detail::Inputs inputs = detail::inputs_of(parts.config, options, prefix);
   detail::TensorMap tensors = detail::read_tensors(network);
   try {
     tensors = detail::renamed_old_attentions(std::move(tensors));
   } catch (const DataError& error) {
     throw DataError(prefix + error.what());
   }
-  detail::NetworkPtr bound = detail::bound_network(
-      parts.network.architecture, tensors, options.inputs, options.compute, options.device, prefix);
+  detail::NetworkPtr bound =
+      detail::bound_network(parts.network.architecture, tensors, std::move(inputs), options.compute,
+                            options.device, prefix);
   detail::check_finite(tensors, prefix);
   return detail::prediction_model(std::move(bound), std::move(output), std::move(name));
 }

@@ -55,13 +55,17 @@ DataSetPtr open_images(const DataConfig& data) {
   return image_data(images, labels, data.image_options, data.images);
 }
 
-ImageTraining unet_training(const ImageNetwork& network, const std::vector<int64_t>& shape) {
+ImageTraining unet_training(const ImageNetwork& network, const std::vector<int64_t>& shape,
+                            int64_t condition_dim) {
   json config = json::parse(network.config);
   config["sample_size"] = shape[1] == shape[2] ? json(shape[1]) : json({shape[1], shape[2]});
   config["in_channels"] = shape[0];
   config["out_channels"] = shape[0];
   const std::string where = "train: [network]";
-  const detail::UNet2DConfig parsed = detail::unet2d_config(config, where);
+  detail::UNet2DConfig parsed = detail::unet2d_config(config, where);
+  if (parsed.class_embedding == detail::ClassEmbedding::identity) {
+    parsed.condition_dim = condition_dim;
+  }
   const bool sees_more = parsed.class_embedding != detail::ClassEmbedding::none;
   return {.architecture = detail::unet2d(parsed, where),
           .objective = {.prediction = detail::prediction_from(network.prediction),
@@ -152,7 +156,8 @@ ImageTraining image_training(const ImageNetwork& network, const DataSet& data,
                       shape_text(shape));
   }
   if (network.architecture == "unet") {
-    return unet_training(network, shape);
+    const auto* conditioned = dynamic_cast<const ConditionedData*>(&data);
+    return unet_training(network, shape, conditioned == nullptr ? 0 : conditioned->condition_dim());
   }
   const auto* labelled = dynamic_cast<const LabelledData*>(&data);
   return encoder_training(network, shape, labelled == nullptr ? 2 : labelled->num_classes(),

@@ -41,6 +41,7 @@ Tensor read_input(const std::string& path, const std::string& name) {
 PretrainedOptions options_of(const SampleConfig& config, const TermConfig& term) {
   PretrainedOptions options{.compute = compute_used(config.compute, config.device),
                             .device = config.device,
+                            .condition = term.pretrained.condition,
                             .num_levels = term.pretrained.num_levels,
                             .ignore_clipping = term.pretrained.ignore_clipping};
   for (const auto& [name, input] : term.pretrained.inputs) {
@@ -71,7 +72,7 @@ ModelPtr load_network(const SampleConfig& config, const TermConfig& term) {
   }
   if (!term.pretrained.is_default()) {
     throw ConfigError("config: " + config.name + ": [model." + term.name +
-                      "] has inputs, num_levels or ignore_clipping, but " + term.weights +
+                      "] has inputs, a condition, num_levels or ignore_clipping, but " + term.weights +
                       " is a weights file of motet's, which takes none; leave them out");
   }
   return network_model(load_weights(term.weights), term.name, config.compute, config.device);

@@ -207,8 +207,10 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
 def frechet_floor(features: np.ndarray, num_rows: int, seed: int = 0) -> dict[str, float]:
     """frechet() of num_rows drawn from the data against the others: mean and sd over draws.
 
-    What a perfect sampler would score with as many samples.
+    What a perfect sampler would score with as many samples. Exits where fewer than 2 are left.
     """
+    if not 2 <= num_rows <= len(features) - 2:
+        sys.exit(f"frechet_floor: num_rows = {num_rows}, must be in [2, {len(features) - 2}]")
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(NUM_FLOORS):
@@ -254,11 +256,14 @@ class ClassMeasures:
     def floors(self, images: np.ndarray, num_rows: int) -> dict[str, dict]:
         """What images of the class in the test split score: mean, and sd where there is one.
 
-        Shares are those of all; the distance is that of num_rows of them against the others.
+        Shares are those of all; the distance is that of num_rows of them, half of them at most,
+        against the others.
         """
         found = self.errors(images)
         rows = {measure: {"mean": value, "sd": None} for measure, value in found.items()}
-        return rows | {"Frechet distance": frechet_floor(self.data, num_rows)}
+        return rows | {
+            "Frechet distance": frechet_floor(self.data, min(num_rows, len(images) // 2))
+        }
 
 
 def main() -> int:

@@ -25,10 +25,11 @@ class Budget:
     """What a run may cost, and on what."""
 
     evaluations: int = 100  # of every factor, by a chain
-    num_chains: int = 48
-    num_pilot: int = 32  # chains of a pilot
+    num_chains: int = 32
+    num_pilot: int = 24  # chains of a pilot
     num_levels: int = 1000  # of the networks
     compute: str = "float32"
+    tune: str = ""  # more keys of a pilot's table [tune]
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def pilot_config(budget: Budget, kernel: str, head: str) -> str:
         head.format(sampler='sampler = "exact"\n')
         + f"[anneal]\nlevels = {row.levels(budget)}\nsteps_per_level = {row.steps}\n"
         + f"[weights]\nenabled = false\n[kernel]\n{kernel_keys}[ratio]\n{ratio_keys}"
-        + f"[tune]\nnum_chains = {budget.num_pilot}\n"
+        + f"[tune]\nnum_chains = {budget.num_pilot}\n{budget.tune}"
     )
 
 

@@ -22,7 +22,7 @@ from image_judge import CLASSES, Judge, mean_distance
 from image_runs import FOLDER, PICTURES, arguments, kept_samples, sample_table
 from image_samplers import ROWS, Bench, Budget, Row, config_head
 from image_tables import SCORES, Tables, lines_of
-from measure_image_guidance import betas
+from measure_image_guidance import TUNE, betas
 from motet_runs import Result
 
 NAME = "compositions"
@@ -204,7 +204,7 @@ def main() -> int:
     """Measures and renders."""
     args = parse()
     network = args.networks / "fashion"
-    budget = Budget(num_chains=args.chains, compute=args.compute)
+    budget = Budget(num_chains=args.chains, compute=args.compute, tune=TUNE)
     result = Result(NAME, FOLDER)
     cases = [case for case in CASES if title(case) in args.cases]
     if not args.render:

@@ -40,6 +40,8 @@ NAME = "guidance"
 SCALES = (1.0, 5.0, 10.0, 20.0)
 LABELS = (6, 7)  # shirt, which is easily taken for four other classes, and sneaker
 PILOT_LABEL = LABELS[0]
+# A pilot of one step a level begins with steps that 784 coordinates accept, and goes by acceptance.
+TUNE = "start = 0.3\nmax_disagreement = 1.0\n"
 NUM_SHOWN = 8  # samples of a run in the picture
 MEASURES = ("accuracy", "share with p > .5", "Frechet distance", "diversity")
 
@@ -175,7 +177,7 @@ class Page(Tables):
                 )
             if curves:
                 panels.append(line_plot(case, ("level", "acceptance"), curves, (0.0, 1.0)))
-        return plots("Acceptance by level", panels, 2)
+        return plots("Acceptance by level", panels, 2) if panels else ""
 
     def step_plot(self, betas: np.ndarray) -> str:
         """SVG: the pilots' step sizes against beta, both as log10, a panel a kernel."""
@@ -191,7 +193,7 @@ class Page(Tables):
             }
             if curves:
                 panels.append(line_plot(kernel, ("log10 beta", "log10 step size"), curves))
-        return plots("Step sizes of the pilots", panels, 2)
+        return plots("Step sizes of the pilots", panels, 2) if panels else ""
 
     def samples(self, name: str) -> str:
         """SVG: samplers by scales, the first chains of the first seed, of one class."""
@@ -214,12 +216,12 @@ class Page(Tables):
         (folder / f"{start}-costs.md").write_text(self.costs_by_scale())
         (folder / f"{start}-steps.md").write_text(self.laws())
         (folder / f"{start}-weights.md").write_text(self.effective("exact"))
-        (pictures / f"images-{start}-acceptance.svg").write_text(self.acceptance_plot())
-        (pictures / f"images-{start}-steps.svg").write_text(self.step_plot(betas))
-        for name in dict.fromkeys(name for _, name, _ in self.places):
-            if text := self.samples(name):
-                plain = name.replace(" ", "-")
-                (pictures / f"images-{start}-{plain}.svg").write_text(text)
+        drawn = {"acceptance": self.acceptance_plot(), "steps": self.step_plot(betas)}
+        names = dict.fromkeys(name for _, name, _ in self.places)
+        drawn |= {name.replace(" ", "-"): self.samples(name) for name in names}
+        for name, text in drawn.items():
+            if text:  # samples are where they were made
+                (pictures / f"images-{start}-{name}.svg").write_text(text)
 
 
 def parse() -> Namespace:
@@ -236,7 +238,7 @@ def main() -> int:
     """Measures and renders."""
     args = parse()
     networks = Networks(args.networks / "fashion", args.networks / "fashion-classifier")
-    budget = Budget(num_chains=args.chains, compute=args.compute)
+    budget = Budget(num_chains=args.chains, compute=args.compute, tune=TUNE)
     found = betas(networks.network, budget.num_levels)
     bench = Bench(args.motet, budget, Result(NAME, FOLDER), found, args.again)
     work = Work(bench, networks, image_judge.judge_of("fashion"))

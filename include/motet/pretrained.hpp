@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +24,10 @@ struct PretrainedOptions {
   /// class ("class_labels"), embeddings of a text. One row, the same for all chains: a number or
   /// (*shape) or (1, *shape). Which there are: `motet info`.
   std::map<std::string, Tensor> inputs = {};
+  /// Of a folder of diffusers that `motet train` wrote for data with conditions: the condition c, the
+  /// numbers that the data give, of which the network sees condition_features(); empty: none, all
+  /// zeros. Stands for the input "class_labels".
+  std::optional<std::vector<double>> condition = {};
   /// > 0: only so many of the noise levels that the network was trained on, evenly spread, the
   /// first and the last among them (respacing, Nichol and Dhariwal 2021); 0: all.
   int64_t num_levels = 0;

@@ -48,6 +48,7 @@ struct InputConfig {
 /// What a config says of a pretrained network beside its path; see PretrainedOptions.
 struct PretrainedConfig {
   std::map<std::string, InputConfig> inputs = {};
+  std::optional<std::vector<double>> condition = {};  ///< empty: "none"
   int64_t num_levels = 0;  ///< 0: all
   bool ignore_clipping = false;
   bool operator==(const PretrainedConfig&) const = default;

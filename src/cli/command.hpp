@@ -16,6 +16,7 @@ namespace motet::cli {
 void add_sample(CLI::App& app);
 void add_tapestry(CLI::App& app);
 void add_train(CLI::App& app);
+void add_scenes(CLI::App& app);
 void add_tune(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_info(CLI::App& app);

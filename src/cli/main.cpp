@@ -73,6 +73,7 @@ int main(int argc, char** argv) {
   motet::cli::add_tapestry(app);
   motet::cli::add_tune(app);
   motet::cli::add_train(app);
+  motet::cli::add_scenes(app);
   motet::cli::add_demo(app);
   motet::cli::add_reproduce(app);
   motet::cli::add_eval(app);

@@ -19,6 +19,7 @@ using Json = nlohmann::json;
 constexpr size_t kMaxBlocks = 16;
 constexpr int64_t kMaxLayers = 64;
 constexpr int64_t kMaxRows = int64_t{1} << 24;  // of a table of embeddings
+constexpr const char* kConditionDim = "_motet_condition_dim";
 
 constexpr Words<UNet2DBlock, 5> kDownWords = {
     {{UNet2DBlock::plain, "DownBlock2D"},
@@ -175,6 +176,9 @@ void read_embeddings(JsonObject& object, UNet2DConfig& config) {
     config.class_embedding = ClassEmbedding::learned;
     config.num_class_embeds = *num_classes;
   }
+  if (config.class_embedding == ClassEmbedding::identity) {
+    config.condition_dim = object.integer(kConditionDim, 0, 0, config.time_dim() / 2);
+  }
   const auto num_times = object.optional_integer("num_train_timesteps", 1, kMaxRows);
   if (config.time_embedding == TimeEmbedding::learned) {
     if (!num_times) {
@@ -226,7 +230,7 @@ UNet2DConfig unet2d_config(const Json& json, const std::string& where) {
 Json to_json(const UNet2DConfig& config) {
   const bool is_square = config.height == config.width;
   const bool has_classes = config.class_embedding == ClassEmbedding::learned;
-  return {
+  Json json = {
       {"_class_name", "UNet2DModel"},
       {"sample_size", is_square ? Json(config.height) : Json::array({config.height, config.width})},
       {"in_channels", config.in_channels},
@@ -258,6 +262,10 @@ Json to_json(const UNet2DConfig& config) {
       {"num_train_timesteps", config.time_embedding == TimeEmbedding::learned
                                   ? Json(config.num_train_timesteps)
                                   : Json(nullptr)}};
+  if (config.condition_dim > 0) {
+    json[kConditionDim] = config.condition_dim;
+  }
+  return json;
 }
 
 }  // namespace motet::detail

@@ -1,7 +1,9 @@
 """The experiments of guidance and of compositions in small: digits, 8 x 8, networks trained here.
 
 Usage: image_guidance_test.py MOTET [SEED]. What they find on Fashion-MNIST must be found on digits
-too, in direction. Needs numpy, torch and safetensors; exit code 77 (skipped) without them. SEED is
+too, in direction. Seen with seed 1: accuracy .21, .88, .97 at scales 0, 1, 5 and diversity 1.13 and
+.87 at the last two; without a classifier p(8) .55 and .91, diversity 1.05 and .45 at scales 0 and
+3; shares of mixtures .48 of .5 and .75 of .8, a standard deviation being .05 and .04. Needs numpy, torch and safetensors; exit code 77 (skipped) without them. SEED is
 of everything, to see by how much the claims hold.
 """
 
@@ -106,9 +108,11 @@ class Experiments(unittest.TestCase):
             self.guided.run(row, THREE, scale, SEED)
             case = guidance.case_name("3", scale)
             key = Result.key(case, "networks", "hmc-w", SEED)
-            found.append(self.measured(self.guided.bench.result.runs[key], case)["accuracy"])
-        self.assertGreater(found[1], found[0] + 0.2)
-        self.assertGreater(found[2], found[1])
+            found.append(self.measured(self.guided.bench.result.runs[key], case))
+        none, once, sharp = found
+        self.assertGreater(once["accuracy"], none["accuracy"] + 0.2)
+        self.assertGreaterEqual(sharp["accuracy"], once["accuracy"])
+        self.assertLess(sharp["diversity"], once["diversity"])
 
     def test_guidance_without_a_classifier_sharpens_and_narrows(self) -> None:
         plain, sharp = (
@@ -124,11 +128,6 @@ class Experiments(unittest.TestCase):
             found = self.errors(case, "reverse")
             sd = np.sqrt(share * (1 - share) / self.composed.bench.budget.num_chains)
             self.assertLess(abs(found["share of A"] - share), 4 * sd)
-
-    def test_not_b_leaves_less_of_b(self) -> None:
-        plain = self.errors(compositions.Case("A", "{a}", THREE, EIGHT), "hmc-4-curve")
-        less = self.errors(compositions.Case("not", "{a} / {b}^0.5", THREE, EIGHT), "hmc-4-curve")
-        self.assertLess(less["mean p(B)"], plain["mean p(B)"])
 
 
 if __name__ == "__main__":
