@@ -81,7 +81,7 @@ def unet() -> str:
     head += ["target", "times eager", "target"]
     text = table("U-Net passes", head, rows, data)
     peaks = data["memory"]["peak_bytes"]
-    counts = list(dict.fromkeys(count for peak in peaks.values() for count in peak))
+    counts = sorted({count for peak in peaks.values() for count in peak}, key=int)
     rows = [
         [f"`{name}`", *(f"{peak[n] / 2**20:.0f}" if n in peak else "" for n in counts)]
         for name, peak in peaks.items()

@@ -265,7 +265,7 @@ class Work:
         rows = [facts(outcome.report) for outcome in outcomes]
         errors = self.errors([outcome.x for outcome in outcomes])
         accepted = [image_runs.mean_acceptance(row) for row in rows]
-        if None not in accepted:
+        if sampler.name not in ("reverse", "u-hmc"):
             errors["acceptance"] = float(np.mean(accepted))
         self.result.runs[key] = {
             "exit_code": 0,

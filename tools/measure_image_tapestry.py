@@ -79,6 +79,7 @@ class Case:
 
 
 SAMPLERS = ("reverse", "u-hmc", "hmc-4-curve", "exact")
+ADJUSTED = ("hmc-4-curve", "exact")
 CASES = {
     case.name: case
     for case in (
@@ -258,7 +259,7 @@ def table(result: Result, data: str) -> str:
                 continue
             errors = result.errors(data, case, sampler)
             count = sum(run["num_chains"] for run in runs)
-            accepted = [image_runs.mean_acceptance(run) for run in runs]
+            accepted = [image_runs.mean_acceptance(run) or np.nan for run in runs]
             shares = []
             for name, windows in (("accuracy", SIDE * SIDE * count), ("centre", count)):
                 mean = errors[name]["mean"]
@@ -266,7 +267,7 @@ def table(result: Result, data: str) -> str:
             seconds = sum(run["seconds"]["total"] for run in runs) / count
             lines.append(
                 f"| {case} | {sampler} | {runs[0]['evaluations_per_chain']} "
-                f"| {'-' if None in accepted else f'{np.mean(accepted):.3f}'} | "
+                f"| {f'{np.mean(accepted):.3f}' if sampler in ADJUSTED else '-'} | "
                 + " | ".join(shares)
                 + f" | {cell(errors['seam score'])} | {floor['seam score'][case]:.2f} "
                 f"| {seconds:.1f} |"
