@@ -78,11 +78,12 @@ class Case:
 
 RING, SCENES = {"set": "ring"}, {"set": "scenes", "size": 32}
 IMAGES = {"num_means": 16, "sd": 0.1}
+SOME = {"num_chains": 64, "sigmas": FEW_SIGMAS}
 FEW = {"num_chains": 32, "sigmas": FEW_SIGMAS}
 HIGH = {"num_chains": 48, "sigmas": HIGH_SIGMAS}
 CASES = [
     Case("ring, network", 2, RING, "ring.safetensors", num_chains=256),
-    Case("digits, network", 64, {"file": DIGITS}, "digits", inputs=NO_CLASS, sigmas=FEW_SIGMAS),
+    Case("digits, network", 64, {"file": DIGITS}, "digits", inputs=NO_CLASS, **SOME),
     Case("ring, exact", 2, RING, mixture=RING, **HIGH | {"num_chains": 256}),
     Case("digits, exact", 64, {"file": DIGITS}, mixture=IMAGES, **HIGH | {"num_chains": 96}),
     Case("fashion, exact", 784, {"file": FASHION}, mixture=IMAGES, **HIGH),
