@@ -4,7 +4,7 @@
 
 trains a judge on the train split and states its accuracy on the test split. No sampler sees it: a
 guided sampler is pulled by a noise-aware classifier of other weights, and asked here what its
-images show. models/fashion-judge.safetensors is the one of Fashion-MNIST; that of the digits is
+images show. models/judges/fashion.safetensors is the one of Fashion-MNIST; that of the digits is
 trained when asked for, in seconds. Distances and diversities are in the 32 features before the
 judge's last layer. Needs numpy, torch and safetensors.
 
@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-FASHION_JUDGE = ROOT / "models" / "fashion-judge.safetensors"
+FASHION_JUDGE = ROOT / "models" / "judges" / "fashion.safetensors"
 CLASSES = {
     "fashion": (
         *("T-shirt", "trouser", "pullover", "dress", "coat"),

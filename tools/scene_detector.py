@@ -2,7 +2,7 @@
 
     tools/scene_detector.py [--motet build/release/bin/motet] [--steps N] [--seed S]
 
-trains it on scenes that `motet scenes` draws, writes models/scene-detector.safetensors and measures
+trains it on scenes that `motet scenes` draws, writes models/judges/scenes.safetensors and measures
 it on others, of sizes 32 and 16, into results/images/scene-detector.{json,md}.
 
 An image (3, P, P) of any size is first seen from above: bilinearly sampled where the camera of
@@ -27,7 +27,7 @@ from torch import nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parent.parent
-WEIGHTS = ROOT / "models" / "scene-detector.safetensors"
+WEIGHTS = ROOT / "models" / "judges" / "scenes.safetensors"
 RESULT = ROOT / "results" / "images" / "scene-detector.json"
 
 TOLERANCE = 0.2  # an object within it stands at an asked place: about its radius (.15 to .25)
