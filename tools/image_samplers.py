@@ -106,10 +106,13 @@ def config(budget: Budget, row: Row, head: str, step_sizes: str) -> str:
 
 
 def pilot_config(budget: Budget, kernel: str, head: str) -> str:
-    """The config whose step sizes motet tune finds."""
+    """The config whose step sizes motet tune finds.
+
+    It says itself how many steps a level takes; the evaluations only have to allow them.
+    """
     row, kernel_keys, ratio_keys = PILOTS[kernel]
     return (
-        head.format(sampler='sampler = "exact"\n')
+        head.format(sampler=f'sampler = "exact"\nevaluations = {4 * budget.evaluations}\n')
         + f"[anneal]\nlevels = {row.levels(budget)}\nsteps_per_level = {row.steps}\n"
         + f"[weights]\nenabled = false\n[kernel]\n{kernel_keys}[ratio]\n{ratio_keys}"
         + f"[tune]\nnum_chains = {budget.num_pilot}\n{budget.tune}"
