@@ -72,7 +72,8 @@ ModelPtr load_network(const SampleConfig& config, const TermConfig& term) {
   }
   if (!term.pretrained.is_default()) {
     throw ConfigError("config: " + config.name + ": [model." + term.name +
-                      "] has inputs, a condition, num_levels or ignore_clipping, but " + term.weights +
+                      "] has inputs, a condition, num_levels or ignore_clipping, but " +
+                      term.weights +
                       " is a weights file of motet's, which takes none; leave them out");
   }
   return network_model(load_weights(term.weights), term.name, config.compute, config.device);

@@ -221,7 +221,8 @@ void check_plan(const SampleConfig& config, const Sampler& sampler) {
 void set_weights(const SampleConfig& config, AnnealConfig& anneal) {
   const SamplerOverrides& overrides = config.overrides;
   const bool given = overrides.weight_rule || overrides.resampling || overrides.ess_threshold ||
-                     overrides.max_share || overrides.island_size || overrides.matched || overrides.lowest_level;
+                     overrides.max_share || overrides.island_size || overrides.matched ||
+                     overrides.lowest_level;
   if (overrides.weighted && !*overrides.weighted) {
     if (given) {
       fail(config,

@@ -49,7 +49,7 @@ struct InputConfig {
 struct PretrainedConfig {
   std::map<std::string, InputConfig> inputs = {};
   std::optional<std::vector<double>> condition = {};  ///< empty: "none"
-  int64_t num_levels = 0;  ///< 0: all
+  int64_t num_levels = 0;                             ///< 0: all
   bool ignore_clipping = false;
   bool operator==(const PretrainedConfig&) const = default;
   bool is_default() const { return *this == PretrainedConfig{}; }

@@ -59,7 +59,7 @@ struct UNet2DConfig {
   double norm_eps = 1e-5;
   bool scale_shift = false;  ///< resnet_time_scale_shift = "scale_shift"
   ClassEmbedding class_embedding = ClassEmbedding::none;
-  int64_t num_class_embeds = 0;     ///< of ClassEmbedding::learned
+  int64_t num_class_embeds = 0;  ///< of ClassEmbedding::learned
   /// Of ClassEmbedding::identity: of how many numbers condition_features() makes what the network
   /// sees ("_motet_condition_dim", which diffusers skips); 0: not said.
   int64_t condition_dim = 0;
