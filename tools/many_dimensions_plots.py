@@ -43,9 +43,7 @@ class Series:
 
     def parts(self, frame: Frame) -> str:
         """Its marks."""
-        pixels = [
-            (frame.across(a), frame.down(b)) for a, b in zip(self.x, self.y, strict=True)
-        ]
+        pixels = [(frame.across(a), frame.down(b)) for a, b in zip(self.x, self.y, strict=True)]
         dash = ' stroke-dasharray="5 3"' if self.is_dashed else ""
         if not self.is_dots:
             points = " ".join(f"{a:.1f},{b:.1f}" for a, b in pixels)

@@ -318,9 +318,7 @@ def cost_table(runs: dict) -> str:
             ways = cost_rows(level)
             cells = [f"{number(100 * ways[way]['decision_error'][0])} %" for way in names]
             chances = [f"{way['acceptance'][0]:.2f}" for way in level["costs"]]
-            rows.append(
-                [name, str(run["d"]), f"{level['sigma']:.2f}", " / ".join(chances), *cells]
-            )
+            rows.append([name, str(run["d"]), f"{level['sigma']:.2f}", " / ".join(chances), *cells])
     return table(["law", "d", "sigma", "acceptance, 4 / 3 / 2 leapfrogs", *names], rows)
 
 
