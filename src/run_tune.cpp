@@ -184,11 +184,15 @@ std::vector<std::string> found_settings(const SampleConfig& config, const Sample
   std::vector<std::string> levels;
   std::vector<std::string> steps;
   std::vector<std::string> acceptance;
+  double some_step = 1.0;  // of levels that take none, as the first one of after_reverse
+  for (const LevelPlan& level : sampler.anneal.levels) {
+    some_step = level.step_size > 0.0 ? level.step_size : some_step;
+  }
   for (size_t i = 0; i < sampler.anneal.levels.size(); ++i) {
     const LevelPlan& level = sampler.anneal.levels[i];
     levels.push_back(std::to_string(level.level.index));
     steps.push_back(std::to_string(level.num_steps));
-    step_sizes.push_back(detail::number_text(level.step_size));
+    step_sizes.push_back(detail::number_text(level.step_size > 0.0 ? level.step_size : some_step));
     if (record.levels[i].num_proposals > 0) {
       acceptance.push_back(detail::number_text(record.levels[i].acceptance()));
     }

@@ -280,6 +280,16 @@ TEST_F(WeightsEnd, AboveAStepThatLeavesFewChains) {
   EXPECT_EQ(lowest({"num_samples=2000"}), 30);
 }
 
+// After the reverse steps the first level has no MCMC, and yet the list of steps has an entry for it.
+TEST(RunTune, WritesWhatCanBeRunWhereALevelTakesNoSteps) {
+  const SampleConfig config = parse_config(
+      "num_samples = 20\nsampler = \"exact\"\n[model.ring]\nlaw = \"ring\"\n"
+      "[schedule]\nnum_levels = 20\n[anneal]\nplacement = \"after_reverse\"\n"
+      "levels = [19, 9, 0]\n[tune]\nnum_chains = 16\n",
+      "s.toml");
+  EXPECT_EQ(run(tuned_config(config, "."), {}).samples.size(0), 20);
+}
+
 TEST(RunTrain, LearnsFromTheRowsOfAnNpyFile) {
   const Folder folder;
   Rng rng(8);
