@@ -7,9 +7,7 @@ curve is better than a line of the same cost, acceptance falls with the step and
 """
 
 import itertools
-import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -20,29 +18,20 @@ sys.path.insert(0, str(ROOT / "tools"))
 try:
     import many_dimensions_tables as tables
     import measure_many_dimensions as study
+    from small_networks import DIGITS, train
 except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 
 MOTET, PROGRAM = "", pathlib.Path()
 SIGMA = 0.5
-
-
-def train(folder: pathlib.Path, name: str, settings: list[str]) -> None:
-    """A network of digits, trained for a moment."""
-    command = [MOTET, "train", ROOT / "experiments" / "train-digits.toml", "--quiet"]
-    command += ["--out", folder / name]
-    small = [
-        "network.block_out_channels=[8, 16]",
-        "network.attention_head_dim=8",
-        "train.batch_size=32",
-    ]
-    plain = ["train.held_out_every=1000", "train.mixed_precision=false"]
-    for setting in [*small, *plain, *settings]:
-        command += ["--set", setting]
-    subprocess.run(
-        [str(word) for word in command], check=True, env={"OMP_NUM_THREADS": "1"} | os.environ
-    )
+SMALL = {
+    "network.block_out_channels": "[8, 16]",
+    "network.attention_head_dim": 8,
+    "train.batch_size": 32,
+    "train.held_out_every": 1000,
+    "train.mixed_precision": "false",
+}
 
 
 def measured(case: str, networks: pathlib.Path) -> dict:
@@ -59,12 +48,9 @@ class Dimensions(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.folder = tempfile.TemporaryDirectory()
         networks = pathlib.Path(cls.folder.name)
-        train(networks, "digits", ["train.num_steps=300"])
-        train(
-            networks,
-            "digits-energy",
-            ["train.num_steps=40", 'network.prediction="energy_norm"'],
-        )
+        energy = {"train.num_steps": 40, "network.prediction": "energy_norm"}
+        train(MOTET, DIGITS, networks / "digits", SMALL | {"train.num_steps": 300})
+        train(MOTET, DIGITS, networks / "digits-energy", SMALL | energy)
         names = ("digits, network", "digits, energy network", "digits, exact")
         cls.runs = {name: measured(name, networks) for name in names}
 

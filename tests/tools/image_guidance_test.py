@@ -9,7 +9,6 @@ of everything.
 """
 
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -30,6 +29,7 @@ import measure_image_compositions as compositions  # noqa: E402
 import measure_image_guidance as guidance  # noqa: E402
 from image_samplers import ROWS, Bench, Budget  # noqa: E402
 from motet_runs import Result  # noqa: E402
+from small_networks import train  # noqa: E402
 
 SEED = 1
 DIGITS = ROOT / "tests" / "golden" / "digits.safetensors"
@@ -59,14 +59,10 @@ CLASSIFIER = (
 THREE, EIGHT, ONE, ZERO = 3, 8, 1, 0
 
 
-def train(motet: str, folder: pathlib.Path, name: str, text: str) -> pathlib.Path:
+def trained(motet: str, folder: pathlib.Path, name: str, text: str) -> pathlib.Path:
     """A network of a training config."""
     (folder / f"{name}.toml").write_text(f"seed = {SEED}\n{text}")
-    command = [motet, "train", folder / f"{name}.toml", "--out", folder / name, "--quiet"]
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
-    return folder / name
+    return train(motet, folder / f"{name}.toml", folder / name, {})
 
 
 class Experiments(unittest.TestCase):
@@ -75,8 +71,8 @@ class Experiments(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         path = pathlib.Path(folder.name)
-        network = train(MOTET, path, "network", UNET)
-        networks = guidance.Networks(network, train(MOTET, path, "classifier", CLASSIFIER))
+        network = trained(MOTET, path, "network", UNET)
+        networks = guidance.Networks(network, trained(MOTET, path, "classifier", CLASSIFIER))
         judge = image_judge.train("digits", SEED, epochs=15)
         budget = Budget(evaluations=60, num_chains=96, num_pilot=16)
         betas = guidance.betas(network, budget.num_levels)

@@ -8,7 +8,6 @@ without them.
 """
 
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -30,6 +29,7 @@ import scene_detector  # noqa: E402
 from image_samplers import Bench, Budget  # noqa: E402
 from measure_image_guidance import betas  # noqa: E402
 from motet_runs import Result  # noqa: E402
+from small_networks import train  # noqa: E402
 
 MOTET = pathlib.Path()
 SEED = 1
@@ -69,10 +69,7 @@ class Experiment(unittest.TestCase):
         cls.addClassCleanup(folder.cleanup)
         path = pathlib.Path(folder.name)
         (path / "train.toml").write_text(f"seed = {SEED}\n{TRAIN}")
-        command = [MOTET, "train", path / "train.toml", "--out", path / "scenes", "--quiet"]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(done.stderr)
+        train(MOTET, path / "train.toml", path / "scenes", {})
         budget = Budget(evaluations=24, num_chains=16, num_pilot=16, tune=scenes.TUNE)
         levels = betas(path / "scenes", budget.num_levels)
         image_runs.KEPT = path / "kept"  # not among the samples of the real experiment

@@ -4,7 +4,6 @@ Usage: image_tapestry_test.py MOTET. Needs torch and safetensors; exit code 77 (
 """
 
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -21,21 +20,11 @@ except ImportError as error:
 
 import image_runs  # noqa: E402
 import measure_image_tapestry as tapestry  # noqa: E402
+from small_networks import DIGITS, train  # noqa: E402
 
 MOTET = pathlib.Path("motet")
-NUM_STEPS = 400
 SEED = 1
-
-
-def train(folder: pathlib.Path) -> None:
-    """The network of experiments/train-digits.toml, of fewer steps, as folder/digits."""
-    config = ROOT / "experiments" / "train-digits.toml"
-    command = [MOTET, "train", config, "--out", folder / "digits", "--quiet"]
-    settings = [f"train.num_steps={NUM_STEPS}", "train.held_out_every=1000000", f"seed={SEED}"]
-    words = [str(word) for word in command]
-    subprocess.run(
-        words + [word for setting in settings for word in ("--set", setting)], check=True
-    )
+SMALL = {"seed": SEED, "train.num_steps": 400, "train.held_out_every": 1000000}
 
 
 class TapestryTest(unittest.TestCase):
@@ -48,7 +37,7 @@ class TapestryTest(unittest.TestCase):
         folder = pathlib.Path(cls.folder.name)
         image_runs.KEPT, tapestry.FOLDER = folder / "kept", folder / "results"
         tapestry.EVALUATIONS = 40
-        train(folder)
+        train(MOTET, DIGITS, folder / "digits", SMALL)
         cls.work = tapestry.Work(MOTET, folder, "digits")
         cls.work.floor()
         for case, sampler in (

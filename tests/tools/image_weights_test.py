@@ -6,7 +6,6 @@ them. SEED is of everything, to see by how much the claims hold.
 """
 
 import pathlib
-import subprocess
 import sys
 import tempfile
 import unittest
@@ -24,6 +23,7 @@ except ImportError as error:
 
 import measure_image_weights as weights  # noqa: E402
 from motet_runs import Result  # noqa: E402
+from small_networks import DIGITS, train  # noqa: E402
 
 MOTET = pathlib.Path()
 SEED = 1
@@ -57,17 +57,8 @@ class Experiment(unittest.TestCase):
         self.assertLess(errors[0], errors[1] - 0.2)
 
     def test_exact_keeps_families_where_all_levels_lose_them(self) -> None:
-        text = (ROOT / "experiments" / "train-digits.toml").read_text()
-        data = ROOT / "tests" / "golden" / "digits.safetensors"
-        (self.path / "train.toml").write_text(
-            text.replace("../tests/golden/digits.safetensors", str(data))
-        )
-        more = {"seed": SEED, "train.num_steps": 250, "network.attention_head_dim": 16}
-        command = [MOTET, "train", self.path / "train.toml", "--out", self.path / "digits"]
-        for key, value in more.items():
-            command += ["--set", f"{key}={value}"]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
+        small = {"seed": SEED, "train.num_steps": 250, "network.attention_head_dim": 16}
+        train(MOTET, DIGITS, self.path / "digits", small)
         case = weights.Guided("digits", 3, 1.0, 8, self.path)
         chosen, all_levels = (self.found(case, end) for end in ("exact", "all levels"))
         self.assertGreater(chosen["lowest_level"], 0)
