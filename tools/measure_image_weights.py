@@ -241,7 +241,7 @@ class Page:
         """A row a case and end of the weights."""
         rows = []
         for case in self.known:
-            if not isinstance(case, kind):
+            if not isinstance(case, kind) or not any(self.runs(case, end) for end in ENDS):
                 continue
             floor = self.result.floors[case.name]
             rows.append([case.name, "*exact draws, or data*", "", "", "", ""])
