@@ -24,6 +24,14 @@ struct Island {
   double log_mean = 0.0;  // of the weights, before the cut
 };
 
+// Calls visit(first, size) for each island: consecutive rows, the last island maybe shorter.
+template <typename Visit>
+void each_island(int64_t num_rows, int64_t island_size, const Visit& visit) {
+  for (int64_t first = 0; first < num_rows; first += island_size) {
+    visit(first, std::min(island_size, num_rows - first));
+  }
+}
+
 void normalise(std::vector<double>& weights) {
   const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
   for (double& weight : weights) {
@@ -194,10 +202,9 @@ MatchedRate matched_rate(const Eval& eval, const NoiseLevel& level, WeightRule r
 Tensor island_medians(const Tensor& values, int64_t island_size) {
   const Tensor wide = values.to(at::kDouble);
   Tensor medians = at::empty_like(wide);
-  for (int64_t first = 0; first < wide.size(0); first += island_size) {
-    const int64_t size = std::min(island_size, wide.size(0) - first);
+  each_island(wide.size(0), island_size, [&](int64_t first, int64_t size) {
     medians.narrow(0, first, size).copy_(wide.narrow(0, first, size).nanmedian());
-  }
+  });
   return medians;
 }
 
@@ -239,11 +246,10 @@ double smallest_families(const Tensor& family, int64_t island_size) {
   const Tensor rows = family.to(at::kCPU);
   const Tensor counts = at::bincount(rows, {}, rows.size(0)).to(at::kDouble);
   double smallest = std::numeric_limits<double>::infinity();
-  for (int64_t first = 0; first < rows.size(0); first += island_size) {
-    const int64_t size = std::min(island_size, rows.size(0) - first);
+  each_island(rows.size(0), island_size, [&](int64_t first, int64_t size) {
     const auto squares = counts.narrow(0, first, size).square().sum().item<double>();
     smallest = std::min(smallest, static_cast<double>(size * size) / squares);
-  }
+  });
   return smallest;
 }
 
@@ -255,11 +261,10 @@ double weight_interval(const NoiseLevel& from, const NoiseLevel& to, WeightRule 
 
 Tensor log_means(const Tensor& log_weights, int64_t island_size) {
   std::vector<Tensor> means;
-  for (int64_t first = 0; first < log_weights.size(0); first += island_size) {
-    const int64_t size = std::min(island_size, log_weights.size(0) - first);
+  each_island(log_weights.size(0), island_size, [&](int64_t first, int64_t size) {
     means.push_back(log_weights.narrow(0, first, size).logsumexp(0) -
                     std::log(static_cast<double>(size)));
-  }
+  });
   return means.empty() ? at::zeros({0}, at::kDouble) : at::stack(means).to(at::kCPU);
 }
 
