@@ -59,9 +59,9 @@ TrainState unpack_train(const TensorFile& file, const std::string& path);
 void pack(const AnnealState& state, TensorFile& file);
 AnnealState unpack_anneal(const TensorFile& file, const std::string& path,
                           const std::string& device);
-/// Per-level statistics as tensors "PREFIX.counts" (n, 7) int64, "PREFIX.step_size", "PREFIX.ess", "PREFIX.families" and
-/// "PREFIX.squared_jump" (n) and, where masses were found, "PREFIX.mass" (n, d), 1 for levels
-/// without.
+/// Per-level statistics as tensors "PREFIX.counts" (n, 7) int64, "PREFIX.step_size", "PREFIX.ess",
+/// "PREFIX.families" and "PREFIX.squared_jump" (n) and, where masses were found, "PREFIX.mass"
+/// (n, d), 1 for levels without.
 void pack_levels(const std::vector<LevelStats>& levels, const std::string& prefix,
                  TensorFile& file);
 std::vector<LevelStats> unpack_levels(const TensorFile& file, const std::string& path,

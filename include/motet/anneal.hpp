@@ -87,7 +87,7 @@ struct WeightConfig {
   /// Needs MCMC by a kernel that leaves a path (Step::path); without one, steps are whole.
   bool matched = false;
   /// Levels below this one carry no weights: chains are drawn anew, for the last time, at the lowest
-  /// level of the plan from which this does not take them, and MCMC alone follows the law from there
+  /// level of the plan that is not below it, and MCMC alone follows the law from there
   /// (docs/method.md, Where weights end). 0: all levels do; one above the first: none does.
   int64_t lowest_level = 0;
 };

@@ -42,7 +42,7 @@ class NoiseSchedule {
   const std::vector<double>& alpha_bars() const { return alpha_bars_; }
   /// "cosine(100, offset=0.008, max_beta=0.999)", for reports.
   const std::string& describe() const { return description_; }
-  /// Same alpha_bars to 6e-7, whatever the name: other codes multiply them in float32.
+  /// Same alpha_bars to 7e-7, whatever the name: other codes multiply them in float32.
   bool same_levels(const NoiseSchedule& other) const;
 
  private:
