@@ -89,27 +89,35 @@ int64_t choose_leapfrogs(const ExactConfig& config) {
 }
 
 // The lowest level whose target is near its Gaussian: scans by halves, as noise brings them nearer.
-// A network that errs at high noise is near it at no level. More noise does not mend that, and the
-// first step down from the top of a cosine schedule is 7 wide in log v, along which the weights
-// would add up the error: high noise it is then.
+// A network that errs at high noise is near it at no level; then the lowest level where it is about
+// as near as at the highest, and high noise at least. Not the highest itself: the first step down
+// from the top of a cosine schedule is 7 wide in log v, along which the weights would add up the
+// error.
 int64_t choose_first(const ModelPtr& target, const NoiseSchedule& schedule, const Rng& rng,
                      const std::string& device) {
+  constexpr double kAboutAsNear = 1.25;
   int64_t low = std::min<int64_t>(kMinLevels, schedule.num_levels()) - 1;
   const int64_t last = schedule.num_levels() - 1;
   int64_t high = last;
-  const auto is_near = [&](int64_t index) {
-    return start_discrepancy(target, schedule.level(index), kNumProbes, rng.at(index, 0), device) <=
-           kMaxDiscrepancy;
+  const auto discrepancy = [&](int64_t index) {
+    return start_discrepancy(target, schedule.level(index), kNumProbes, rng.at(index, 0), device);
   };
+  const double least = discrepancy(last);
+  const bool errs = !(least <= kMaxDiscrepancy);
+  const double allowed = errs && std::isfinite(least) ? kAboutAsNear * least : kMaxDiscrepancy;
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (is_near(middle)) {
+    if (discrepancy(middle) <= allowed) {
       high = middle;
     } else {
       low = middle + 1;
     }
   }
-  return high < last || is_near(last) ? high : detail::noisy_level(schedule, kHighNoise);
+  if (!errs) {
+    return high;
+  }
+  const int64_t noisy = detail::noisy_level(schedule, kHighNoise);
+  return high < last ? std::max(high, noisy) : noisy;
 }
 
 // Ledgers and ramps begin where every leaf is a Gaussian. From there to where the first leaf shows
@@ -191,7 +199,6 @@ Tensor detail::relative_start_sds(const Model& target, const NoiseLevel& level) 
 double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_t num_chains,
                          const Rng& rng, const std::string& device) {
   std::vector<int64_t> shape = target->event_shape();
-  const double num_coordinates = static_cast<double>(c10::multiply_integers(shape));
   shape.insert(shape.begin(), num_chains);
   const double variance = (1.0 - level.alpha_bar) / total_exponent(*target, level);
   Rng draws = rng;
@@ -204,7 +211,7 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
   const Tensor sds = relative.to(score.device());
   const Tensor gap = detail::square_norm(is_even ? score.add(x, 1.0 / variance)
                                                  : score * sds + x / (sds * variance));
-  const double mean = gap.mean().item<double>() * variance / num_coordinates;
+  const double mean = gap.mean().item<double>() * variance;
   return std::isfinite(mean) ? mean : std::numeric_limits<double>::infinity();
 }
 

@@ -66,6 +66,35 @@ TEST(ExactSamplerLaw, BenchmarkFromScoresAloneIsNearExactSamples) {
   EXPECT_GT(fraction_outside_modes(poor.x), 0.03);
 }
 
+// Which of two far modes a chain ends in is decided at high noise. Each coordinate alone looks like noise
+// long before all of them together do: a start that goes by one coordinate splits the chains evenly.
+TEST(ExactSamplerLaw, StartsHighEnoughForTheSharesOfModesInManyDimensions) {
+  const int64_t d = 256;
+  const auto options = at::TensorOptions().dtype(at::kDouble);
+  const Tensor means = at::stack({at::full({d}, 0.5, options), at::full({d}, -0.5, options)});
+  const ModelPtr target = score_only(gaussian_mixture(at::tensor({0.8, 0.2}, options), means,
+                                                      at::full({2, 1}, 0.5, options), "two"));
+  const auto share = [&](const ExactConfig& config) {
+    const Sampler sampler = make_exact_sampler(target, schedule(), config, Rng(1));
+    const SampleResult result = sample(target, sampler, 2000, 1);
+    const Tensor is_first = result.x.to(at::kDouble).mean(1).gt(0.0).to(at::kDouble);
+    const Tensor weights = result.log_weights.defined() ? at::softmax(result.log_weights, 0)
+                                                        : at::full({2000}, 1.0 / 2000, options);
+    return (weights * is_first).sum().item<double>();
+  };
+  EXPECT_NEAR(share({}), 0.8, 0.06);
+  // Power: from where a coordinate's divergence is .01.
+  int64_t late = schedule().num_levels() - 1;
+  while (start_discrepancy(target, schedule().level(late - 1), 512, Rng(2)) < 0.01 * d) {
+    --late;
+  }
+  std::vector<int64_t> levels;
+  for (int64_t i = 0; i < 28; ++i) {
+    levels.push_back(late - i * late / 27);
+  }
+  EXPECT_LT(share({.levels = levels}), 0.7);
+}
+
 // Products of Gaussians in closed form: real exponents, three factors, d = 3.
 TEST(ExactSamplerLaw, TemperedAndNegatedGaussiansHaveTheirMoments) {
   const std::vector<double> means[] = {{0.4, -0.2, 0.1}, {-0.3, 0.3, 0.0}, {0.2, 0.2, -0.5}};

@@ -87,6 +87,18 @@ TEST(ExactSampler, StartDiscrepancyIsTheFisherDivergenceOfGaussians) {
   EXPECT_NEAR(start_discrepancy(target, level, 200000, Rng(2)), expected, 0.02 * expected);
 }
 
+// Of all coordinates together: per coordinate a mean that is off by many standard deviations in one
+// direction of many looks near.
+TEST(ExactSampler, StartDiscrepancyAddsUpOverCoordinates) {
+  const NoiseLevel level = schedule().level(60);
+  const auto of = [&](size_t d) {
+    const ModelPtr target =
+        product({{score_only(gaussian(std::vector(d, 0.5), std::vector(d, 0.3)))}});
+    return start_discrepancy(target, level, 4000, Rng(2));
+  };
+  EXPECT_NEAR(of(200) / of(1), 200.0, 10.0);
+}
+
 TEST(ExactSampler, StartsWhereTheTargetIsNearItsGaussian) {
   const Sampler sampler = make({});
   const NoiseLevel first = sampler.anneal.levels.front().level;
