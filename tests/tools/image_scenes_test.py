@@ -1,10 +1,9 @@
-"""The experiment of scenes from end to end, on a network of 16 x 16 pixels of 20 steps.
+"""The experiment of scenes from end to end, on a network of 16 x 16 pixels trained in a minute.
 
 Usage: image_scenes_test.py MOTET [SEED]. The shipped detector must find what the renderer drew, at
-16 pixels too, and every sampler must run on places composed, at equal cost, into tables and
-pictures. A network of a minute's training does not know yet where it is asked to put objects, so
-nothing is claimed of its samples. Needs numpy, torch and safetensors; exit code 77 (skipped)
-without them.
+16 pixels too; a place that the network is told must hold an object far more often than by chance,
+and so must two places composed, by every sampler at equal cost. Needs numpy, torch and
+safetensors; exit code 77 (skipped) without them.
 """
 
 import pathlib
@@ -26,7 +25,7 @@ except ImportError as error:
 import image_runs  # noqa: E402
 import measure_scenes as scenes  # noqa: E402
 import scene_detector  # noqa: E402
-from image_samplers import Bench, Budget  # noqa: E402
+from image_samplers import Bench, Budget, Row  # noqa: E402
 from measure_image_guidance import betas  # noqa: E402
 from motet_runs import Result  # noqa: E402
 from small_networks import train  # noqa: E402
@@ -39,21 +38,23 @@ set = "scenes"
 size = 16
 [network]
 architecture = "unet"
-block_out_channels = [16, 32]
-down_block_types = ["DownBlock2D", "DownBlock2D"]
-up_block_types = ["UpBlock2D", "UpBlock2D"]
+prediction = "v_prediction"
+block_out_channels = [16, 32, 32]
+down_block_types = ["DownBlock2D", "DownBlock2D", "DownBlock2D"]
+up_block_types = ["UpBlock2D", "UpBlock2D", "UpBlock2D"]
 class_embed_type = "identity"
+resnet_time_scale_shift = "scale_shift"
 [schedule]
 type = "linear"
 num_levels = 1000
 [train]
-num_steps = 20
+num_steps = 1500
 batch_size = 16
-learning_rate = 0.003
+learning_rate = 0.004
 rate_schedule = "cosine"
-warmup_steps = 5
+warmup_steps = 50
 drop_probability = 0.2
-ema_decay = 0.99
+ema_decay = 0.995
 ema_warmup = true
 gradient_clip = 1.0
 mixed_precision = true
@@ -70,7 +71,7 @@ class Experiment(unittest.TestCase):
         path = pathlib.Path(folder.name)
         (path / "train.toml").write_text(f"seed = {SEED}\n{TRAIN}")
         train(MOTET, path / "train.toml", path / "scenes", {})
-        budget = Budget(evaluations=24, num_chains=16, num_pilot=16, tune=scenes.TUNE)
+        budget = Budget(evaluations=48, num_chains=32, num_pilot=16, tune=scenes.TUNE)
         levels = betas(path / "scenes", budget.num_levels)
         image_runs.KEPT = path / "kept"  # not among the samples of the real experiment
         cls.path, cls.result = path, Result("scenes", path / "results")
@@ -84,19 +85,36 @@ class Experiment(unittest.TestCase):
         self.assertGreater(found["recall"]["share"], 0.98)
         self.assertGreater(found["precision"]["share"], 0.98)
 
-    def test_every_sampler_runs_at_equal_cost(self) -> None:
-        case = scenes.case_name(2)
+    def measured(self, row: Row, count: int) -> dict:
+        """A run on the first `count` places."""
+        self.work.run(row, count, SEED)
+        key = Result.key(scenes.case_name(count), scenes.SCORES, row.name, SEED)
+        run = self.result.runs[key]
+        self.assertEqual(run["exit_code"], 0, run["message"])
+        return run
+
+    def chance(self, count: int) -> float:
+        """Of a scene of the data."""
+        return self.result.floors[f"seed {SEED}"][scenes.case_name(count)]
+
+    def test_places_hold_objects_at_equal_cost(self) -> None:
+        one = self.measured(scenes.ROWS[0], 1)["errors"]["success"]
+        self.assertGreater(self.chance(1), 0.03)  # pi .2^2 / 4 an object, 3 objects
+        self.assertLess(self.chance(1), 0.2)
+        self.assertLess(self.chance(2), self.chance(1) / 3)
+        found = {"both": [], "each": []}
         for row in scenes.ROWS:
-            self.work.run(row, 2, SEED)
-            run = self.result.runs[Result.key(case, scenes.SCORES, row.name, SEED)]
-            self.assertEqual(run["exit_code"], 0, run["message"])
-            self.assertLessEqual(run["evaluations_per_chain"], 24)
-            self.assertGreaterEqual(run["evaluations_per_chain"], 15)
+            run = self.measured(row, 2)
+            self.assertLessEqual(run["evaluations_per_chain"], 48)
+            self.assertGreaterEqual(run["evaluations_per_chain"], 30)
             self.assertLessEqual(run["errors"]["success"], run["errors"]["at most 5 objects"])
-        chances = self.result.floors[f"seed {SEED}"]
-        self.assertGreater(chances[scenes.case_name(1)], 0.03)  # pi .2^2 / 4 an object, 3 objects
-        self.assertLess(chances[scenes.case_name(1)], 0.2)
-        self.assertLess(chances[case], chances[scenes.case_name(1)])
+            found["both"].append(run["errors"]["success"])
+            found["each"].append(run["errors"]["single places"])
+        print(one, found, flush=True)
+        # .37 to .47, .27 to .45 and .03 to .22 over seeds; what is not told is at .09, .09 and .01.
+        self.assertGreater(one, self.chance(1) + 0.15)
+        self.assertGreater(np.mean(found["each"]), self.chance(1) + 0.1)
+        self.assertGreater(np.mean(found["both"]), 3 * self.chance(2))
         scenes.Page(self.result).write(self.path, self.path)
         table = (self.path / "scenes.md").read_text()
         for row in scenes.ROWS:
