@@ -84,8 +84,9 @@ struct ExactConfig {
   int64_t evaluations = 105;
   /// Leapfrogs of a trajectory; 0: 2, or 1 where the budget is under 60.
   int64_t num_leapfrog = 0;
-  /// Levels to visit, falling; empty: from the first level at which start_discrepancy() is below
-  /// kMaxDiscrepancy, in about equal steps of log v, v = (1 - alpha_bar) / alpha_bar.
+  /// Levels to visit, falling; empty: from the lowest level at which start_discrepancy() is below
+  /// kMaxDiscrepancy, in about equal steps of log v, v = (1 - alpha_bar) / alpha_bar, but wide ones
+  /// where no coordinate alone is that far from noise.
   std::vector<int64_t> levels = {};
 };
 inline constexpr int64_t kMinEvaluations = 24;
@@ -106,7 +107,8 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
 /// total_exponent I) at the first level where that is nearly the target, carry Feynman-Kac weights
 /// along ancestral steps and resample in islands, and take HMC steps with the polynomial curve rule
 /// at each level. Step sizes and the last map's curvature are not known yet: anneal.adapt is set,
-/// and tune() makes the plan that samples. Cost: evaluations on up to 512 chains, one for each level
+/// and tune() makes the plan that samples. Cost: evaluations on 512 chains (64 where there are more than 16
+/// coordinates), one for each level
 /// that is tried as the first. Throws ConfigError for a total exponent <= 0, a budget that is too
 /// small, levels that do not fit, or a target that is nowhere near the Gaussian.
 Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule,
