@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numbers>
 #include <numeric>
 
@@ -23,8 +22,7 @@
 namespace motet {
 namespace {
 
-constexpr double kNearInOne = 0.01;  // discrepancy of a coordinate that looks like noise by itself
-constexpr int64_t kMaxLevels = 40;   // beyond, a larger budget buys MCMC steps instead
+constexpr int64_t kMaxLevels = 40;  // beyond, a larger budget buys MCMC steps instead
 constexpr int64_t kMinLevels = 4;
 constexpr int64_t kSmallBudget = 60;  // below, trajectories of one leapfrog pay better
 constexpr double kSlowRate = 0.3;
@@ -89,70 +87,58 @@ int64_t choose_leapfrogs(const ExactConfig& config) {
   return config.num_leapfrog > 0 ? config.num_leapfrog : config.evaluations < kSmallBudget ? 1 : 2;
 }
 
-// start_discrepancy() at levels of a schedule, each measured once.
-class Discrepancies {
- public:
-  Discrepancies(const ModelPtr& target, const NoiseSchedule& schedule, const Rng& rng,
-                const std::string& device)
-      : target_(target), schedule_(schedule), rng_(rng), device_(device) {}
-
-  double at(int64_t index) {
-    const auto known = found_.find(index);
-    if (known != found_.end()) {
-      return known->second;
-    }
-    // A sum over many coordinates is known well from few draws.
-    const int64_t num_draws = num_coordinates() > 16 ? 64 : 512;
-    return found_[index] = start_discrepancy(target_, schedule_.level(index), num_draws,
-                                             rng_.at(index, 0), device_);
-  }
-
-  // The lowest level of those up to `last` with at most `limit`, or `last`: by halves, as noise brings
-  // all targets nearer to their Gaussians.
-  int64_t lowest(double limit, int64_t last) {
-    int64_t low = std::min<int64_t>(kMinLevels - 1, last);
-    while (low < last) {
-      const int64_t middle = (low + last) / 2;
-      if (at(middle) <= limit) {
-        last = middle;
-      } else {
-        low = middle + 1;
-      }
-    }
-    return last;
-  }
-
-  int64_t num_coordinates() const { return c10::multiply_integers(target_->event_shape()); }
-
- private:
-  ModelPtr target_;
-  const NoiseSchedule& schedule_;
-  Rng rng_;
-  std::string device_;
-  std::map<int64_t, double> found_;
-};
-
-// The lowest level whose target is near its Gaussian. A network that errs at high noise is near it at
-// no level; then the lowest level where it is about as near as at the highest, and high noise at
-// least. Not the highest itself: the first step down from the top of a cosine schedule is 7 wide in
-// log v, along which the weights would add up the error.
-int64_t choose_first(Discrepancies& discrepancies, const NoiseSchedule& schedule) {
+// The lowest level whose target is near its Gaussian: scans by halves, as noise brings them nearer.
+// A network that errs at high noise is near it at no level; then the lowest level where it is about
+// as near as at the highest, and high noise at least. Not the highest itself: the first step down
+// from the top of a cosine schedule is 7 wide in log v, along which the weights would add up the
+// error.
+int64_t choose_first(const ModelPtr& target, const NoiseSchedule& schedule, const Rng& rng,
+                     const std::string& device) {
   constexpr double kAboutAsNear = 1.25;
+  int64_t low = std::min<int64_t>(kMinLevels, schedule.num_levels()) - 1;
   const int64_t last = schedule.num_levels() - 1;
-  const double least = discrepancies.at(last);
-  if (least <= kMaxDiscrepancy) {
-    return discrepancies.lowest(kMaxDiscrepancy, last);
+  int64_t high = last;
+  // A sum over many coordinates is known well from few draws.
+  const int64_t num_draws = c10::multiply_integers(target->event_shape()) > 16 ? 64 : 512;
+  const auto discrepancy = [&](int64_t index) {
+    return start_discrepancy(target, schedule.level(index), num_draws, rng.at(index, 0), device);
+  };
+  const double least = discrepancy(last);
+  const bool errs = !(least <= kMaxDiscrepancy);
+  const double allowed = errs && std::isfinite(least) ? kAboutAsNear * least : kMaxDiscrepancy;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    if (discrepancy(middle) <= allowed) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  if (!errs) {
+    return high;
   }
   const int64_t noisy = detail::noisy_level(schedule, kHighNoise);
-  const int64_t found =
-      std::isfinite(least) ? discrepancies.lowest(kAboutAsNear * least, last) : last;
-  return found < last ? std::max(found, noisy) : noisy;
+  return high < last ? std::max(high, noisy) : noisy;
 }
 
-// From `top` a few wide steps to `first`, then as many as are left of `count`, at least kMinLevels.
-std::vector<int64_t> wide_then_even(const NoiseSchedule& schedule, int64_t top, int64_t first,
-                                    int64_t count) {
-  constexpr double kWideStep = 1.5;  // of log v
+// Ledgers and ramps begin where every leaf is a Gaussian. From there to where the first leaf shows
+// itself the way is long in log v and, if exponents sum to 1, nothing happens on it: a few wide
+// steps. Other sums are not carried along by reverse steps, and the weights spread with a step's
+// length: even steps then, from a level where a leaf of variance k still errs by only k / v nats
+// (measured: a mixture of ring and bar times a Gaussian, total variation .31 by wide steps, .05 so).
+std::vector<int64_t> levels_from_high_noise(const ModelPtr& target, const NoiseSchedule& schedule,
+                                            int64_t count, const Rng& rng,
+                                            const std::string& device) {
+  constexpr double kWideStep = 1.5;      // of log v
+  constexpr double kNearlyNoise = 0.04;  // alpha_bar
+  const int64_t top = detail::noisy_level(schedule, kHighNoise);
+  if (std::abs(total_exponent(*target, schedule.level(top)) - 1.0) > 1e-9) {
+    return spread_levels(schedule, detail::noisy_level(schedule, kNearlyNoise), count);
+  }
+  int64_t first = 0;
+  for (const ModelPtr& leaf : leaves(target)) {
+    first = std::max(first, choose_first(leaf, schedule, rng, device));
+  }
   std::vector<int64_t> levels;
   for (int64_t next = top; next > first;) {
     levels.push_back(next);
@@ -165,47 +151,6 @@ std::vector<int64_t> wide_then_even(const NoiseSchedule& schedule, int64_t top, 
   const std::vector<int64_t> rest = spread_levels(schedule, first, left);
   levels.insert(levels.end(), rest.begin(), rest.end());
   return levels;
-}
-
-// Whether reverse steps carry the target along where all its factors are Gaussians: what other sums
-// of exponents change on the way, the weights must say.
-bool is_carried(const Model& target, const NoiseLevel& level) {
-  return std::abs(total_exponent(target, level) - 1.0) <= 1e-9;
-}
-
-// Where no coordinate alone shows what it is yet, but all of them together do, little happens: wide
-// steps.
-std::vector<int64_t> choose_levels(const ModelPtr& target, const NoiseSchedule& schedule,
-                                   int64_t count, const Rng& rng, const std::string& device) {
-  Discrepancies discrepancies(target, schedule, rng, device);
-  const int64_t top = choose_first(discrepancies, schedule);
-  if (!is_carried(*target, schedule.level(top))) {
-    return spread_levels(schedule, top, count);
-  }
-  const double limit =
-      std::max(kMaxDiscrepancy, kNearInOne * static_cast<double>(discrepancies.num_coordinates()));
-  return wide_then_even(schedule, top, discrepancies.lowest(limit, top), count);
-}
-
-// Ledgers and ramps begin where every leaf is a Gaussian. From there to where the first leaf shows
-// itself the way is long in log v and, if exponents sum to 1, nothing happens on it: a few wide
-// steps. Other sums are not carried along by reverse steps, and the weights spread with a step's
-// length: even steps then, from a level where a leaf of variance k still errs by only k / v nats
-// (measured: a mixture of ring and bar times a Gaussian, total variation .31 by wide steps, .05 so).
-std::vector<int64_t> levels_from_high_noise(const ModelPtr& target, const NoiseSchedule& schedule,
-                                            int64_t count, const Rng& rng,
-                                            const std::string& device) {
-  constexpr double kNearlyNoise = 0.04;  // alpha_bar
-  const int64_t top = detail::noisy_level(schedule, kHighNoise);
-  if (!is_carried(*target, schedule.level(top))) {
-    return spread_levels(schedule, detail::noisy_level(schedule, kNearlyNoise), count);
-  }
-  int64_t first = 0;
-  for (const ModelPtr& leaf : leaves(target)) {
-    Discrepancies discrepancies(leaf, schedule, rng, device);
-    first = std::max(first, choose_first(discrepancies, schedule));
-  }
-  return wide_then_even(schedule, top, first, count);
 }
 
 void check_levels(const std::vector<int64_t>& levels, const NoiseSchedule& schedule) {
@@ -292,8 +237,9 @@ Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule
     const int64_t count =
         std::clamp((config.evaluations - last_map - 9 * num_leapfrog) / (1 + num_leapfrog),
                    kMinLevels, kMaxLevels);
-    levels = from_high_noise ? levels_from_high_noise(target, schedule, count, rng, device)
-                             : choose_levels(target, schedule, count, rng, device);
+    levels = from_high_noise
+                 ? levels_from_high_noise(target, schedule, count, rng, device)
+                 : spread_levels(schedule, choose_first(target, schedule, rng, device), count);
   }
   check_levels(levels, schedule);
   Sampler sampler;

@@ -85,8 +85,7 @@ struct ExactConfig {
   /// Leapfrogs of a trajectory; 0: 2, or 1 where the budget is under 60.
   int64_t num_leapfrog = 0;
   /// Levels to visit, falling; empty: from the lowest level at which start_discrepancy() is below
-  /// kMaxDiscrepancy, in about equal steps of log v, v = (1 - alpha_bar) / alpha_bar, but wide ones
-  /// where no coordinate alone is that far from noise.
+  /// kMaxDiscrepancy, in about equal steps of log v, v = (1 - alpha_bar) / alpha_bar.
   std::vector<int64_t> levels = {};
 };
 inline constexpr int64_t kMinEvaluations = 24;
