@@ -106,10 +106,10 @@ double start_discrepancy(const ModelPtr& target, const NoiseLevel& level, int64_
 /// total_exponent I) at the first level where that is nearly the target, carry Feynman-Kac weights
 /// along ancestral steps and resample in islands, and take HMC steps with the polynomial curve rule
 /// at each level. Step sizes and the last map's curvature are not known yet: anneal.adapt is set,
-/// and tune() makes the plan that samples. Cost: evaluations on 512 chains (64 where there are more than 16
-/// coordinates), one for each level
-/// that is tried as the first. Throws ConfigError for a total exponent <= 0, a budget that is too
-/// small, levels that do not fit, or a target that is nowhere near the Gaussian.
+/// and tune() makes the plan that samples. Cost: evaluations on 512 chains, 64 where there are more
+/// than 16 coordinates, one for each level that is tried as the first. Throws ConfigError for a total
+/// exponent <= 0, a budget that is too small, levels that do not fit, or a target that is nowhere
+/// near the Gaussian.
 Sampler make_exact_sampler(const ModelPtr& target, const NoiseSchedule& schedule,
                            const ExactConfig& config, const Rng& rng,
                            const std::string& device = "cpu");
