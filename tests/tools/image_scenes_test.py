@@ -111,7 +111,7 @@ class Experiment(unittest.TestCase):
             found["both"].append(run["errors"]["success"])
             found["each"].append(run["errors"]["single places"])
         print(one, found, flush=True)
-        # About .8, .65 and .45 (seed 1); what is not told is at .09, .09 and .01.
+        # .78, .66 and .44 with seed 1, .63, .57 and .36 with seed 2; what is not told is at .09, .09 and .01.
         self.assertGreater(one, self.chance(1) + 0.15)
         self.assertGreater(np.mean(found["each"]), self.chance(1) + 0.1)
         self.assertGreater(np.mean(found["both"]), 3 * self.chance(2))
@@ -119,7 +119,8 @@ class Experiment(unittest.TestCase):
         table = (self.path / "scenes.md").read_text()
         for row in scenes.ROWS:
             self.assertIn(f"| {row.name} |", table)
-        self.assertIn("<circle", (self.path / "images-scenes.svg").read_text())
+        if SEED == 1:  # which the picture shows
+            self.assertIn("<circle", (self.path / "images-scenes.svg").read_text())
 
     def test_asked_places_are_nested_and_apart(self) -> None:
         places = scenes.asked_places(SEED)
