@@ -111,7 +111,7 @@ class Experiment(unittest.TestCase):
             found["both"].append(run["errors"]["success"])
             found["each"].append(run["errors"]["single places"])
         print(one, found, flush=True)
-        # .78, .66, .44 with seed 1, .63, .57, .36 with seed 2; places that are not told: .09, .09, .01.
+        # .78, .66, .44 with seed 1, .63, .57, .36 with seed 2; by chance .09, .09, .01.
         self.assertGreater(one, self.chance(1) + 0.15)
         self.assertGreater(np.mean(found["each"]), self.chance(1) + 0.1)
         self.assertGreater(np.mean(found["both"]), 3 * self.chance(2))
