@@ -10,6 +10,7 @@ import os
 import statistics
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,18 +55,23 @@ class Outcome:
     report: dict | None = None
 
 
+def call(command: Sequence[object]) -> subprocess.CompletedProcess[str]:
+    """Runs a program, on one thread unless the environment says otherwise; keeps what it prints."""
+    return subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        env={"OMP_NUM_THREADS": "1"} | os.environ,
+    )
+
+
 def sample(motet: Path, text: str) -> Outcome:
     """Runs a config."""
     with tempfile.TemporaryDirectory() as folder:
         file, out, report = (Path(folder) / name for name in ("run.toml", "x.npy", "x.json"))
         file.write_text(text)
         command = [motet, "sample", file, "--out", out, "--json", report, "--quiet"]
-        done = subprocess.run(
-            [str(word) for word in command],
-            capture_output=True,
-            text=True,
-            env={"OMP_NUM_THREADS": "1"} | os.environ,
-        )
+        done = call(command)
         if done.returncode != 0:
             return Outcome(done.returncode, done.stderr.replace(f"{folder}/", "").strip())
         return Outcome(0, "", np.load(out).astype(float), json.loads(report.read_text()))
